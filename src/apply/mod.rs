@@ -1,0 +1,194 @@
+//! A plan and the transactions that hold its locks, applied. The one way by which a row changes.
+//!
+//! In each database: archive every row as it is, then the steps, children first. The counts must agree with the plan, or everything is
+//! rolled back (H52, H64).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::databases::DatabaseId;
+use crate::graph::EdgeId;
+use crate::ledger;
+use crate::model::{BoundTable, Model};
+use crate::plan::{Assignment, Step, StepAction};
+use crate::resolve::{Sessions, Trouble, conditions};
+use crate::sink::statement::{self, ArchiveLabels, Bind, Dialect, Selection, Touched};
+use crate::sink::{Column, ConstraintKind, Fault, Session, SinkError};
+use crate::value::Key;
+
+mod replicas;
+
+pub(crate) use replicas::{CopyWork, copy};
+
+/// What the archive notes of every row of a batch.
+pub(crate) struct Archiving<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) keep: Duration,
+    /// Cascade ids, by root.
+    pub(crate) cascades: &'a [String],
+}
+
+/// Applies the steps. Nothing is durable until the sessions commit.
+pub(crate) async fn apply(model: &Model, sessions: &mut Sessions, steps: &[Step], archiving: &Archiving<'_>) -> Result<(), Trouble> {
+    for step in steps {
+        let (bound, dialect, session) = at(model, sessions, step)?;
+        archive(model, session, dialect, bound, step, archiving).await.map_err(|error| blame(step, error))?;
+    }
+    for step in steps {
+        let (bound, dialect, session) = at(model, sessions, step)?;
+        execute(model, session, dialect, bound, step).await.map_err(|error| blame(step, error))?;
+    }
+    Ok(())
+}
+
+fn at<'a>(model: &'a Model, sessions: &'a mut Sessions, step: &Step) -> Result<(&'a BoundTable, Dialect, &'a mut dyn Session), Trouble> {
+    let bound = model.table(step.entity);
+    let handle = model.databases.handle(bound.database);
+    let missing = || SinkError::Answer {
+        what: "applying a plan".to_owned(),
+        expected: format!("an open transaction in database `{}`", handle.name),
+        got: "none".to_owned(),
+    };
+    let session = sessions.get_mut(&bound.database).ok_or_else(missing)?;
+    Ok((bound, handle.database.dialect(), session.as_mut()))
+}
+
+/// An error of a step is laid at its references' door if the table or the rules are at fault, not the record (H110).
+fn blame(step: &Step, error: SinkError) -> Trouble {
+    let at_fault = match &error {
+        SinkError::Database { fault: Fault::Constraint(ConstraintKind::NotNull, _), .. } => matches!(step.action, StepAction::Update(_)),
+        SinkError::Database { fault, .. } => matches!(fault, Fault::Privilege | Fault::UnknownObject),
+        SinkError::Swallowed { .. } | SinkError::DefaultWithoutParent { .. } => true,
+        SinkError::Answer { .. } | SinkError::Fenced { .. } | SinkError::NoLedger { .. } | SinkError::Standby => false,
+    };
+    Trouble { error, edges: if at_fault { step.edges.clone() } else { Vec::new() } }
+}
+
+/// The rows of a step with everything that must still hold when they are touched.
+struct Rows<'a> {
+    still: Vec<String>,
+    when: Vec<(&'a Column, Vec<String>)>,
+    rows: Vec<Vec<String>>,
+}
+
+fn rows<'a>(model: &'a Model, bound: &'a BoundTable, step: &Step) -> Rows<'a> {
+    let edges = || step.edges.iter().map(|edge| model.graph.edge(*edge));
+    Rows {
+        still: edges().flat_map(|edge| edge.columns.iter().cloned()).collect(),
+        when: edges().flat_map(|edge| conditions(&bound.table, edge)).collect(),
+        rows: step.rows.iter().map(|row| row.key.parts().iter().chain(&row.still).cloned().collect()).collect(),
+    }
+}
+
+async fn archive(
+    model: &Model,
+    session: &mut dyn Session,
+    dialect: Dialect,
+    bound: &BoundTable,
+    step: &Step,
+    archiving: &Archiving<'_>,
+) -> Result<(), SinkError> {
+    let entity = &model.graph.node(step.entity).name;
+    let (shape, columns) = shape(bound);
+    ledger::note_shape(session, &shape, entity, &columns).await?;
+    let held = rows(model, bound, step);
+    let touched = Touched {
+        table: &bound.table,
+        key: &model.graph.node(step.entity).key,
+        still: &held.still,
+        rows: &held.rows,
+        when: &held.when,
+    };
+    let labels = ArchiveLabels {
+        cascade: step.rows.iter().map(|row| archiving.cascades.get(row.root.0 as usize).cloned().unwrap_or_default()).collect(),
+        key: step.rows.iter().map(|row| ledger::key_text(&row.key)).collect(),
+    };
+    let text = |value: &str| Bind::Text(Some(value.to_owned()));
+    let fixed = [
+        ("entity", text(entity)),
+        ("reference", text(&edge_names(model, &step.edges))),
+        ("action", text(step.action.as_str())),
+        ("shape", text(&shape)),
+        ("group_id", text(archiving.group)),
+        ("keep_seconds", Bind::Int(i64::try_from(archiving.keep.as_secs()).unwrap_or(i64::MAX))),
+    ];
+    let Some(statement) = statement::archive(dialect, &touched, labels, fixed) else { return Ok(()) };
+    let done = session.execute(&statement).await?;
+    agree(statement.what(), step.rows.len(), done)
+}
+
+pub(crate) fn edge_names(model: &Model, edges: &[EdgeId]) -> String {
+    edges.iter().map(|edge| model.graph.edge(*edge).name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+async fn execute(model: &Model, session: &mut dyn Session, dialect: Dialect, bound: &BoundTable, step: &Step) -> Result<(), SinkError> {
+    let held = rows(model, bound, step);
+    let key = &model.graph.node(step.entity).key;
+    let touched = Touched { table: &bound.table, key, still: &held.still, rows: &held.rows, when: &held.when };
+    match &step.action {
+        StepAction::Delete => {
+            let Some(statement) = statement::delete(dialect, &touched) else { return Ok(()) };
+            let done = session.execute(&statement).await?;
+            if usize::try_from(done).ok() == Some(step.rows.len()) {
+                return Ok(());
+            }
+            // A native cascade of an earlier step may have taken rows along; they were archived. What matters is that none is left.
+            let keys: Vec<&[String]> = step.rows.iter().map(|row| row.key.parts()).collect();
+            let left = Selection { table: &bound.table, by: key, keys: &keys, when: &[], read: key, lock: false, limit: keys.len() };
+            let Some(question) = statement::select(dialect, &left) else { return Ok(()) };
+            let left = session.query(&question).await?.len();
+            if left == 0 { Ok(()) } else { Err(swallowed(statement.what(), step.rows.len(), step.rows.len() - left)) }
+        }
+        StepAction::Update(assignments) => {
+            let columns: Vec<(&Column, Assignment)> = assignments
+                .iter()
+                .filter_map(|(name, assignment)| bound.table.column(name).map(|column| (column, assignment.clone())))
+                .collect();
+            let lists = columns.iter().filter_map(|(_, assignment)| match assignment {
+                Assignment::PerRow(place) => Some(step.rows.iter().map(|row| row.new.get(*place).cloned().flatten()).collect()),
+                Assignment::Null | Assignment::Default | Assignment::Value(_) => None,
+            });
+            let lists = lists.collect();
+            let Some(statement) = statement::update(dialect, &touched, &columns, lists) else { return Ok(()) };
+            let done = session.execute(&statement).await?;
+            agree(statement.what(), step.rows.len(), done)
+        }
+    }
+}
+
+fn agree(what: &str, planned: usize, done: u64) -> Result<(), SinkError> {
+    let done = usize::try_from(done).unwrap_or(usize::MAX);
+    if done == planned { Ok(()) } else { Err(swallowed(what, planned, done)) }
+}
+
+fn swallowed(what: &str, expected: usize, got: usize) -> SinkError {
+    SinkError::Swallowed { what: what.to_owned(), expected, got }
+}
+
+/// The table's shape: a short hash, and its column list as JSON.
+fn shape(bound: &BoundTable) -> (String, String) {
+    let names: Vec<&str> = bound.table.columns().iter().map(|column| column.name.as_str()).collect();
+    let columns = serde_json::to_string(&names).expect("texts are always JSON");
+    let hash = format!("{:x}", Sha256::digest(format!("{} {columns}", bound.table.table_name())));
+    (hash.chars().take(16).collect(), columns)
+}
+
+/// The id of a root's cascade: the same in every database and at every redo.
+pub(crate) fn cascade_id(group: &str, entity: &str, columns: &[String], key: &Key, cause: &str) -> String {
+    let hash = format!("{:x}", Sha256::digest(format!("{group}\n{entity}\n{columns:?}\n{}\n{cause}", ledger::key_text(key))));
+    hash.chars().take(24).collect()
+}
+
+/// The order in which databases commit: those that hold the deepest rows first, so that a crash leaves parents in place (H46).
+pub(crate) fn commit_order(model: &Model, steps: &[Step], databases: impl Iterator<Item = DatabaseId>) -> Vec<DatabaseId> {
+    let mut ranks: BTreeMap<DatabaseId, usize> = BTreeMap::new();
+    for step in steps {
+        let rank = ranks.entry(model.table(step.entity).database).or_insert(usize::MAX);
+        *rank = (*rank).min(model.graph.rank(step.entity));
+    }
+    let mut order: Vec<DatabaseId> = databases.collect();
+    order.sort_by_key(|database| (ranks.get(database).copied().unwrap_or(usize::MAX), *database));
+    order
+}

@@ -1,0 +1,274 @@
+//! The stages of one batch, in their order, inside one transaction per database.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::judge::{self, Judged};
+use super::note;
+use super::{Authority, Batch, Engine, Report, latch, scope};
+use crate::apply;
+use crate::databases::DatabaseId;
+use crate::graph::{EdgeId, Origin, TargetId};
+use crate::ledger::{self, Latch};
+use crate::model::Model;
+use crate::plan::{self, Blocked, Bounds, Collected, Fate, Plan, Reduced, RootId};
+use crate::resolve::{self, Asked, Presence, Reading, Sessions, Trouble};
+use crate::rules::{EntityId, OnDelete, OnUpdate};
+use crate::sink::{SinkError, TableRef, statement};
+use crate::value::Key;
+
+/// Why a batch stopped.
+pub(super) enum Failure {
+    Trouble(Trouble),
+    TooMany,
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl From<SinkError> for Failure {
+    fn from(error: SinkError) -> Self {
+        Self::Trouble(error.into())
+    }
+}
+
+/// Everything a batch holds on its way.
+pub(super) struct Job<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) model: &'a Model,
+    pub(super) batch: &'a Batch,
+    pub(super) authority: Authority<'a>,
+    pub(super) reduced: Reduced,
+    pub(super) sessions: Sessions,
+    pub(super) latched: BTreeSet<EdgeId>,
+    pub(super) new_latches: BTreeMap<DatabaseId, BTreeSet<Latch>>,
+    pub(super) report: Report,
+}
+
+/// Runs all stages. On an error the sessions are dropped, which rolls them back.
+pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>) -> Result<Report, Failure> {
+    let model = &*engine.model;
+    let copied: BTreeSet<EntityId> = model.rules.replicas.iter().map(|replica| replica.of).collect();
+    let reduced = plan::reduce(&model.graph, &copied, &batch.events);
+    let mut job = Job {
+        engine,
+        model,
+        batch,
+        authority,
+        reduced,
+        sessions: Sessions::new(),
+        latched: BTreeSet::new(),
+        new_latches: BTreeMap::new(),
+        report: Report::default(),
+    };
+    job.open().await?;
+    job.latch_truncated();
+    let mut judged = judge::judge(&mut job).await?;
+    let plan = job.cascade(&mut judged).await?;
+    job.copies(&judged.presence).await?;
+    note::note(&mut job, &judged, &plan).await?;
+    job.commit(&plan).await?;
+    Ok(job.report)
+}
+
+impl Job<'_> {
+    /// Opens one transaction in every database that the batch may touch, in one order (H60), and reads the latches in it (H82).
+    async fn open(&mut self) -> Result<(), Failure> {
+        let mut databases: BTreeSet<DatabaseId> = BTreeSet::new();
+        for partition in self.batch.progress.keys() {
+            databases.extend(self.model.reach_of_topic(&partition.topic));
+        }
+        let of_events = self.batch.events.iter().map(|(_, event)| event.entity);
+        let of_retries = self.batch.retries.iter().filter_map(|retry| judge::entity_named(self.model, &retry.pending.entity));
+        for entity in of_events.chain(of_retries).collect::<BTreeSet<_>>() {
+            databases.extend(self.model.reach(entity));
+        }
+        let mut shut = BTreeSet::new();
+        for id in databases {
+            let mut session = self.model.databases.handle(id).database.begin().await?;
+            shut.extend(ledger::latches(session.as_mut(), &self.engine.owner.group).await?.into_iter().map(|latch| latch.scope));
+            self.sessions.insert(id, session);
+        }
+        self.latched = self.model.graph.edges().map(|(edge, _)| edge).filter(|edge| shut.contains(&scope(self.model, *edge))).collect();
+        Ok(())
+    }
+
+    /// A truncate is never a delete: the references at that entity are shut until a person has looked (H9).
+    fn latch_truncated(&mut self) {
+        let truncated: Vec<_> = self.reduced.truncated.iter().map(|(entity, at)| (*entity, at.clone())).collect();
+        for (entity, at) in truncated {
+            let name = &self.model.graph.node(entity).name;
+            let detail = format!("{name} was truncated ({at}); look for orphans before you release it");
+            let edges: Vec<EdgeId> = self.model.graph.references_to(entity).map(|(edge, _)| edge).collect();
+            for edge in edges {
+                self.shut(edge, "truncate", &detail);
+            }
+            self.report.outcomes.insert(at, super::Outcome::Parked("truncate"));
+        }
+    }
+
+    pub(super) fn shut(&mut self, edge: EdgeId, reason: &str, detail: &str) {
+        let latch = latch(self.model, edge, reason, detail);
+        self.latched.insert(edge);
+        self.report.latched.insert(latch.clone());
+        self.new_latches.entry(super::child_database(self.model, edge)).or_default().insert(latch);
+    }
+
+    /// Collects, looks again, plans and applies. Nothing is committed yet.
+    async fn cascade(&mut self, judged: &mut Judged) -> Result<Plan, Failure> {
+        let roots = judged.roots();
+        if roots.is_empty() {
+            return Ok(Plan::default());
+        }
+        let limit = self.limit(roots.len());
+        let few = roots.len() == 1;
+        let collected = match resolve::collect(self.model, &mut self.sessions, roots, &self.latched, limit).await? {
+            Reading::Whole(collected) => collected,
+            Reading::TooMany(edge) if few => return Ok(self.park_the_one(edge)),
+            Reading::TooMany(_) => return Err(Failure::TooMany),
+        };
+        let (confirmed, presence) = self.look_again(&collected).await?;
+        self.check_defaults(&collected).await?;
+        let confirmed = judged.hold_back_the_unproven(self, &collected, confirmed).await?;
+        let bounds = self.bounds().await?;
+        let empty = resolve::empty_parents(self.model, &self.model.graph, &presence).await?;
+        let doubtful: Vec<EdgeId> = empty.into_iter().flat_map(|target| self.edges_at(target)).collect();
+        for edge in doubtful {
+            self.shut(edge, "empty-parent", "every parent asked for is missing and the parent's table has no rows at all");
+        }
+        let bounds = Bounds { latched: self.latched.clone(), ..bounds };
+        let plan = plan::plan(collected.verify(confirmed), &self.model.graph, &bounds);
+        self.latch_the_exceeded(&plan);
+        let cascades = judged.cascade_ids(self);
+        let archiving = apply::Archiving { group: &self.engine.owner.group, keep: self.engine.keep, cascades: &cascades };
+        apply::apply(self.model, &mut self.sessions, &plan.steps, &archiving).await?;
+        Ok(plan)
+    }
+
+    /// Rows to read at the most. A batch of several roots is cut rather than read above it; one root is read up to its limit and one more.
+    fn limit(&self, roots: usize) -> usize {
+        let per_event = usize::try_from(self.model.rules.limits.rows_per_event).unwrap_or(usize::MAX).saturating_add(1);
+        if roots == 1 { per_event } else { self.engine.rows_per_transaction.max(1) }
+    }
+
+    /// One root reaches more rows than one event may touch: nobody has read how many.
+    fn park_the_one(&mut self, edge: EdgeId) -> Plan {
+        let mut plan = Plan::default();
+        plan.blocked.insert(RootId(0), Blocked::RowsPerEvent(edge));
+        self.latch_the_exceeded(&plan);
+        plan
+    }
+
+    fn edges_at(&self, target: TargetId) -> Vec<EdgeId> {
+        self.model.graph.edges_at(target).filter(|(_, edge)| edge.origin != Origin::Native).map(|(edge, _)| edge).collect()
+    }
+
+    /// The look-up after the collection: the only one that may find a root missing (H2).
+    async fn look_again(&mut self, collected: &Collected) -> Result<(BTreeSet<RootId>, Presence), Failure> {
+        let mut asked = Asked::new();
+        for (_, root) in collected.roots() {
+            let keys = asked.entry(root.target).or_default();
+            keys.insert(root.key.clone());
+            if let Fate::Moved(to) = &root.fate {
+                keys.insert(to.clone());
+            }
+        }
+        let presence = resolve::look_up(self.model, &asked).await?;
+        let confirmed = collected.roots().filter(|(_, root)| {
+            let missing = !presence.of(root.target, &root.key);
+            match &root.fate {
+                Fate::Gone => missing,
+                Fate::Moved(to) => missing && presence.of(root.target, to),
+            }
+        });
+        let confirmed: BTreeSet<RootId> = confirmed.map(|(id, _)| id).collect();
+        Ok((confirmed, presence))
+    }
+
+    /// A default that names no living parent would orphan the rows by our own hand (H110).
+    async fn check_defaults(&mut self, collected: &Collected) -> Result<(), Failure> {
+        let edges: Vec<EdgeId> = collected.edges_with_rows().into_iter().filter(|edge| self.sets_default(*edge)).collect();
+        for edge_id in edges {
+            let edge = self.model.graph.edge(edge_id);
+            let bound = self.model.table(edge.child);
+            let database = &self.model.databases.handle(bound.database).database;
+            let rows = database.read(&statement::defaults(database.dialect(), &bound.table, &edge.columns)).await?;
+            let Some(row) = rows.first() else { continue };
+            let Some(key) = TableRef::key_of(&edge.columns, &bound.table.image(&edge.columns, row)) else { continue };
+            let asked = Asked::from([(edge.target, BTreeSet::from([key.clone()]))]);
+            if !resolve::look_up(self.model, &asked).await?.of(edge.target, &key) {
+                let error = SinkError::DefaultWithoutParent { reference: edge.name.clone() };
+                return Err(Trouble { error, edges: vec![edge_id] }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn sets_default(&self, edge: EdgeId) -> bool {
+        let edge = self.model.graph.edge(edge);
+        let whole = |columns: &Vec<String>| columns.len() == edge.columns.len();
+        matches!(&edge.on_delete, OnDelete::SetDefault(columns) if whole(columns)) || edge.on_update == OnUpdate::SetDefault
+    }
+
+    async fn bounds(&mut self) -> Result<Bounds, Failure> {
+        let limits = self.model.rules.limits;
+        let mut used: BTreeMap<String, u64> = BTreeMap::new();
+        for (id, session) in &mut self.sessions {
+            let dialect = self.model.databases.handle(*id).database.dialect();
+            used.extend(ledger::windows(session.as_mut(), dialect, &self.engine.owner.group, limits.rows.per).await?);
+        }
+        let left = |name: &String| limits.rows.count.saturating_sub(used.get(name).copied().unwrap_or(0));
+        let window = self.model.graph.edges().map(|(id, edge)| (id, left(&edge.name))).collect();
+        Ok(Bounds { rows_per_event: limits.rows_per_event, latched: self.latched.clone(), window })
+    }
+
+    /// A reference over one of its limits is shut (H79, H80).
+    fn latch_the_exceeded(&mut self, plan: &Plan) {
+        for blocked in plan.blocked.values() {
+            match blocked {
+                Blocked::RowsPerEvent(edge) => self.shut(*edge, "rows-per-event", "one event would touch more rows than `limits.rows_per_event`"),
+                Blocked::Window(edge) => self.shut(*edge, "rows", "the window of `limits.rows` is used up"),
+                Blocked::Restrict(_) | Blocked::Native(_) | Blocked::Latched(_) => {}
+            }
+        }
+    }
+
+    /// Brings the copies up to the events.
+    async fn copies(&mut self, presence: &Presence) -> Result<(), Failure> {
+        let copies = std::mem::take(&mut self.reduced.copies);
+        let entities: BTreeSet<EntityId> = copies.keys().map(|(entity, _)| *entity).collect();
+        for entity in entities {
+            let rows: Vec<(&Key, &plan::Copy)> = copies.iter().filter(|((of, _), _)| *of == entity).map(|((_, key), copy)| (key, copy)).collect();
+            let target = self.model.graph.key_target(entity);
+            let is_alive = |key: &Key| presence.was_asked(target, key) && presence.of(target, key);
+            let alive = rows.iter().map(|(key, _)| *key).filter(|key| is_alive(key)).cloned().collect();
+            let work = apply::CopyWork { entity, rows, alive };
+            let changed = apply::copy(self.model, &mut self.sessions, &self.engine.owner.group, &work).await?;
+            for key in &changed {
+                if let Some(copy) = copies.get(&(entity, key.clone())) {
+                    self.report.outcomes.insert(copy.cause.clone(), super::Outcome::Applied);
+                }
+            }
+            if !changed.is_empty() {
+                let name = self.model.graph.node(entity).name.clone();
+                self.report.copies.insert(name, u64::try_from(changed.len()).unwrap_or(u64::MAX));
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits, deepest rows first; a dry run rolls back.
+    async fn commit(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let mut sessions = std::mem::take(&mut self.sessions);
+        for id in apply::commit_order(self.model, &plan.steps, sessions.keys().copied()) {
+            let Some(session) = sessions.remove(&id) else { continue };
+            match self.authority {
+                Authority::Replay { apply: false } => session.rollback().await,
+                Authority::Owner(_) | Authority::Replay { apply: true } => session.commit().await?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,374 @@
+//! Which parent keys of a batch are worth a cascade: the first look, what is known of each key, and the verdict.
+//!
+//! A key that plainly lives is dropped before any row is read (H3). One that is missing is judged by the key changes known of it. For entities
+//! whose keys may change, a verdict stands only once it is proven: the topic has been read past the look-up (H114).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::job::{Failure, Job};
+use super::Waiting;
+use crate::apply;
+use crate::graph::{EdgeId, TargetId};
+use crate::ledger::{self, Pending, PendingKind};
+use crate::model::Model;
+use crate::plan::{Candidate, Collected, Fate, KeyHistory, Move, Root, RootId, Ruling, Seen, acts, rule};
+use crate::resolve::{self, Asked, Presence};
+use crate::rules::EntityId;
+use crate::sink::Session;
+use crate::value::Key;
+
+/// A parent key of the batch.
+pub(super) struct Subject {
+    pub(super) target: TargetId,
+    pub(super) key: Key,
+    /// What the events and the ledger say of it.
+    pub(super) candidate: Candidate,
+    /// The ledger holds it as pending.
+    pub(super) was_pending: bool,
+    /// The child rows that a proven verdict may touch.
+    pub(super) proven: Option<BTreeSet<Seen>>,
+    pub(super) state: State,
+}
+
+/// How a subject stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its parent was found alive.
+    Alive,
+    /// Left alone and listed: a word, and more about it.
+    Parked(&'static str, String),
+    /// A root of the cascade.
+    Root(Fate),
+    /// Waits for its topic to be read past the look-up.
+    Waiting,
+    /// No child row points at it.
+    NoRows(Fate),
+}
+
+/// All subjects, and what the first look saw.
+pub(super) struct Judged {
+    pub(super) subjects: Vec<Subject>,
+    pub(super) presence: Presence,
+    /// Places of the roots among the subjects.
+    roots: Vec<usize>,
+}
+
+/// How many rounds of "key changes of the keys that those key changes lead to" are followed.
+const MAX_ROUNDS: usize = 16;
+
+pub(super) fn entity_named(model: &Model, name: &str) -> Option<EntityId> {
+    model.graph.nodes().find(|(_, node)| node.name == name).map(|(id, _)| id)
+}
+
+/// The name under which the ledger keeps key changes of a target.
+pub(super) fn label(model: &Model, target: TargetId) -> String {
+    let columns = model.graph.target(target);
+    let name = &model.graph.node(columns.entity).name;
+    if model.graph.key_target(columns.entity) == target { name.clone() } else { format!("{name}({})", columns.columns.join(",")) }
+}
+
+/// Judges every candidate of the batch and every root that is tried again.
+pub(super) async fn judge(job: &mut Job<'_>) -> Result<Judged, Failure> {
+    let mut subjects = subjects(job);
+    merge_pending(job, &mut subjects).await?;
+    let moves = known_moves(job, &subjects).await?;
+    let presence = resolve::look_up(job.model, &asked(job, &subjects, &moves)).await?;
+    for subject in &mut subjects {
+        subject.state = verdict(job.model, subject, moves.get(&subject.target).map_or(&[], Vec::as_slice), &presence);
+        if subject.state == State::Alive {
+            job.report.spared += 1;
+        }
+    }
+    let roots = subjects.iter().enumerate().filter(|(_, subject)| matches!(subject.state, State::Root(_))).map(|(place, _)| place).collect();
+    Ok(Judged { subjects, presence, roots })
+}
+
+fn subjects(job: &Job<'_>) -> Vec<Subject> {
+    let mut subjects: BTreeMap<(TargetId, Key), Subject> = BTreeMap::new();
+    for ((target, key), candidate) in &job.reduced.candidates {
+        let subject = Subject {
+            target: *target,
+            key: key.clone(),
+            candidate: candidate.clone(),
+            was_pending: false,
+            proven: None,
+            state: State::Alive,
+        };
+        subjects.insert((*target, key.clone()), subject);
+    }
+    for retry in &job.batch.retries {
+        let Some(target) = target_of(job.model, &retry.pending) else { continue };
+        let key = retry.pending.key.clone();
+        match subjects.get_mut(&(target, key.clone())) {
+            Some(known) => add(&mut known.candidate, &retry.pending),
+            None => {
+                let mut subject = subject_of(target, &retry.pending);
+                subject.proven.clone_from(&retry.proven);
+                subjects.insert((target, key), subject);
+            }
+        }
+    }
+    subjects.into_values().collect()
+}
+
+fn subject_of(target: TargetId, pending: &Pending) -> Subject {
+    let mut candidate = Candidate {
+        deleted: false,
+        moved: false,
+        source: pending.source.clone(),
+        cause: pending.cause.clone(),
+        partition_known: pending.partition_known,
+    };
+    add(&mut candidate, pending);
+    Subject { target, key: pending.key.clone(), candidate, was_pending: true, proven: None, state: State::Alive }
+}
+
+/// What an earlier batch knew of the key still counts.
+fn add(candidate: &mut Candidate, pending: &Pending) {
+    match pending.kind {
+        PendingKind::Gone => candidate.deleted = true,
+        PendingKind::Moved => candidate.moved = true,
+        PendingKind::Hint => {}
+    }
+    if candidate.source.is_none() {
+        candidate.source.clone_from(&pending.source);
+    }
+}
+
+fn target_of(model: &Model, pending: &Pending) -> Option<TargetId> {
+    let entity = entity_named(model, &pending.entity)?;
+    model.graph.targets_of(entity).find(|(_, target)| target.columns == pending.columns).map(|(id, _)| id)
+}
+
+/// The session that keeps what is pending for a target.
+fn home<'a>(job: &'a mut Job<'_>, target: TargetId) -> Option<(&'a mut dyn Session, statement::Dialect)> {
+    let id = job.model.home(job.model.graph.target(target).entity)?;
+    let dialect = job.model.databases.handle(id).database.dialect();
+    Some((job.sessions.get_mut(&id)?.as_mut(), dialect))
+}
+
+use crate::sink::statement;
+
+/// Roots that the ledger holds as pending keep what was known of them.
+async fn merge_pending(job: &mut Job<'_>, subjects: &mut [Subject]) -> Result<(), Failure> {
+    let mut keys: BTreeMap<TargetId, Vec<Key>> = BTreeMap::new();
+    for subject in subjects.iter().filter(|subject| !subject.was_pending) {
+        keys.entry(subject.target).or_default().push(subject.key.clone());
+    }
+    for (target, keys) in keys {
+        let columns = job.model.graph.target(target);
+        let (entity, columns) = (job.model.graph.node(columns.entity).name.clone(), columns.columns.clone());
+        let group = job.engine.owner.group.clone();
+        let Some((session, dialect)) = home(job, target) else { continue };
+        for pending in ledger::pending_by_key(session, dialect, &group, &entity, &keys).await? {
+            let same = |subject: &&mut Subject| subject.target == target && subject.key == pending.key && columns == pending.columns;
+            if let Some(subject) = subjects.iter_mut().find(same) {
+                add(&mut subject.candidate, &pending);
+                subject.was_pending = true;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All key changes that touch the subjects, from the ledger and from this batch, followed from end to end.
+async fn known_moves(job: &mut Job<'_>, subjects: &[Subject]) -> Result<BTreeMap<TargetId, Vec<Move>>, Failure> {
+    let mut keys: BTreeMap<TargetId, BTreeSet<Key>> = BTreeMap::new();
+    for subject in subjects {
+        keys.entry(subject.target).or_default().insert(subject.key.clone());
+    }
+    let mut all = BTreeMap::new();
+    for (target, mut keys) in keys {
+        let fresh: Vec<Move> = job.reduced.moves.get(&target).into_iter().flatten().map(|(one, _)| one.clone()).collect();
+        let label = label(job.model, target);
+        let mut moves: Vec<Move> = Vec::new();
+        for _ in 0..MAX_ROUNDS {
+            let group = job.engine.owner.group.clone();
+            let mut found = match home(job, target) {
+                Some((session, dialect)) => ledger::moves(session, dialect, &group, &label, &keys).await?,
+                None => Vec::new(),
+            };
+            for one in &fresh {
+                let is_known = |known: &Move| known.from == one.from && known.to == one.to && known.source == one.source;
+                if !found.iter().any(is_known) {
+                    found.push(one.clone());
+                }
+            }
+            let before = keys.len();
+            keys.extend(found.iter().flat_map(|one| [Some(one.from.clone()), one.to.clone()]).flatten());
+            moves = found;
+            if keys.len() == before {
+                break;
+            }
+        }
+        all.insert(target, moves);
+    }
+    Ok(all)
+}
+
+/// The keys of the first look: the subjects, both ends of every key change, and rows of copies that an event calls gone.
+fn asked(job: &Job<'_>, subjects: &[Subject], moves: &BTreeMap<TargetId, Vec<Move>>) -> Asked {
+    let mut asked = Asked::new();
+    for subject in subjects {
+        asked.entry(subject.target).or_default().insert(subject.key.clone());
+    }
+    for (target, moves) in moves {
+        asked.entry(*target).or_default().extend(moves.iter().flat_map(|one| [Some(one.from.clone()), one.to.clone()]).flatten());
+    }
+    for ((entity, key), copy) in &job.reduced.copies {
+        if copy.row.is_none() && job.model.table_if_any(*entity).is_some() {
+            asked.entry(job.model.graph.key_target(*entity)).or_default().insert(key.clone());
+        }
+    }
+    asked
+}
+
+fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence) -> State {
+    let (target, key) = (subject.target, &subject.key);
+    let present = |other: &Key| presence.was_asked(target, other) && presence.of(target, other);
+    let is_open = |one: &Move| one.from == *key && one.state == crate::plan::MoveState::Open;
+    if present(key) {
+        // A key that lives again, with a key change of it still unworked: old and new children look alike (H23).
+        let parked = State::Parked("ambiguous", "an old key lives again: the key alone cannot tell old children from new ones".to_owned());
+        return if moves.iter().any(is_open) { parked } else { State::Alive };
+    }
+    let history = KeyHistory {
+        key: key.clone(),
+        deleted: subject.candidate.deleted,
+        source: subject.candidate.source.clone(),
+        keys_may_change: model.graph.keys_may_change(model.graph.target(target).entity),
+    };
+    match rule(&history, moves, &present) {
+        Ruling::Gone => State::Root(Fate::Gone),
+        Ruling::Moved(to) => State::Root(Fate::Moved(to)),
+        Ruling::Park(detail) => State::Parked("ambiguous", detail.to_owned()),
+    }
+}
+
+impl Judged {
+    /// The roots of the cascade; a root's id is its place in this list.
+    pub(super) fn roots(&self) -> Vec<Root> {
+        let root = |subject: &Subject| match &subject.state {
+            State::Root(fate) => Some(Root {
+                target: subject.target,
+                key: subject.key.clone(),
+                fate: fate.clone(),
+                seen: subject.proven.clone(),
+            }),
+            State::Alive | State::Parked(..) | State::Waiting | State::NoRows(_) => None,
+        };
+        self.roots.iter().filter_map(|place| self.subjects.get(*place)).filter_map(root).collect()
+    }
+
+    /// The subject of a root.
+    pub(super) fn subject(&self, id: RootId) -> Option<&Subject> {
+        self.subjects.get(*self.roots.get(id.0 as usize)?)
+    }
+
+    fn subject_mut(&mut self, id: RootId) -> Option<&mut Subject> {
+        self.subjects.get_mut(*self.roots.get(id.0 as usize)?)
+    }
+
+    /// Cascade ids, by root.
+    pub(super) fn cascade_ids(&self, job: &Job<'_>) -> Vec<String> {
+        let id = |subject: &Subject| {
+            let target = job.model.graph.target(subject.target);
+            let entity = &job.model.graph.node(target.entity).name;
+            apply::cascade_id(&job.engine.owner.group, entity, &target.columns, &subject.key, &subject.candidate.cause.to_string())
+        };
+        self.roots.iter().filter_map(|place| self.subjects.get(*place)).map(id).collect()
+    }
+
+    /// Takes out of the confirmed roots those that must wait: their entity's keys may change, rows point at them, and nothing proves yet that
+    /// the last word on the key has been read. What was read now is what may go then.
+    pub(super) async fn hold_back_the_unproven(
+        &mut self,
+        job: &mut Job<'_>,
+        collected: &Collected,
+        mut confirmed: BTreeSet<RootId>,
+    ) -> Result<BTreeSet<RootId>, Failure> {
+        let mut ends: BTreeMap<EntityId, Option<u64>> = BTreeMap::new();
+        for (id, root) in collected.roots() {
+            let entity = job.model.graph.target(root.target).entity;
+            let unseen = unseen(job.model, collected, root);
+            if !confirmed.contains(&id) {
+                self.unconfirmed(id, root);
+                continue;
+            }
+            if !job.model.graph.keys_may_change(entity) {
+                continue;
+            }
+            if unseen.is_empty() {
+                if root.seen.is_none() {
+                    confirmed.remove(&id);
+                    self.set(id, State::NoRows(root.fate.clone()));
+                }
+                continue;
+            }
+            let end = match ends.get(&entity) {
+                Some(end) => *end,
+                None => {
+                    let database = &job.model.databases.handle(job.model.table(entity).database).database;
+                    let end = database.log_end().await?;
+                    ends.insert(entity, end);
+                    end
+                }
+            };
+            if root.seen.is_none() {
+                confirmed.remove(&id);
+                self.set(id, State::Waiting);
+            }
+            if let Some(subject) = self.subject(id) {
+                let pending = pending(job.model, subject, "wait", "the topic has not been read past the look-up yet");
+                job.report.waiting.push(Waiting { pending, target: root.target, seen: unseen, looked_up_at: end });
+            }
+        }
+        Ok(confirmed)
+    }
+
+    fn set(&mut self, id: RootId, state: State) {
+        if let Some(subject) = self.subject_mut(id) {
+            subject.state = state;
+        }
+    }
+
+    /// The second look saw something else than the first.
+    fn unconfirmed(&mut self, id: RootId, root: &Root) {
+        let state = match root.fate {
+            Fate::Gone => State::Alive,
+            Fate::Moved(_) => State::Parked("ambiguous", "the key changed again while it was looked at".to_owned()),
+        };
+        self.set(id, state);
+    }
+}
+
+/// Rows that point at a root by a reference that acts, and that its proof does not cover.
+fn unseen(model: &Model, collected: &Collected, root: &Root) -> BTreeSet<Seen> {
+    let acting = |edge: &EdgeId| acts(model.graph.edge(*edge), &root.fate);
+    let edges: Vec<EdgeId> = model.graph.edges_at(root.target).map(|(edge, _)| edge).filter(acting).collect();
+    let seen = collected
+        .first_level(root, &edges)
+        .map(|(edge, row)| Seen { edge, key: row.key.clone(), version: row.version.clone() });
+    seen.filter(|row| root.seen.as_ref().is_none_or(|proven| !proven.contains(row))).collect()
+}
+
+/// A subject as the ledger keeps it.
+pub(super) fn pending(model: &Model, subject: &Subject, reason: &str, detail: &str) -> Pending {
+    let target = model.graph.target(subject.target);
+    let kind = match (subject.candidate.deleted, subject.candidate.moved) {
+        (true, _) => PendingKind::Gone,
+        (false, true) => PendingKind::Moved,
+        (false, false) => PendingKind::Hint,
+    };
+    Pending {
+        entity: model.graph.node(target.entity).name.clone(),
+        columns: target.columns.clone(),
+        key: subject.key.clone(),
+        reason: reason.to_owned(),
+        detail: detail.to_owned(),
+        kind,
+        cause: subject.candidate.cause.clone(),
+        partition_known: subject.candidate.partition_known,
+        source: subject.candidate.source.clone(),
+    }
+}

@@ -1,0 +1,226 @@
+//! One batch from events to durable rows: look, collect, look again, plan, apply, note, commit.
+//!
+//! The same for the worker and for replay; they differ in [`Authority`] alone. A batch that failed has changed nothing that its redo would not
+//! find again, so the answer to every error is to do it again, whole or in parts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::change::{ChangeEvent, NextOffset, Position, TopicPartition};
+use crate::databases::DatabaseId;
+use crate::error::Disposition;
+use crate::graph::{EdgeId, TargetId};
+use crate::ledger::{self, Epoch, Latch, Owner, Pending};
+use crate::model::Model;
+use crate::plan::Seen;
+use crate::resolve::Trouble;
+use crate::sink::SinkError;
+use crate::value::Key;
+
+mod job;
+mod judge;
+mod note;
+
+/// What is to be worked.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Events, in the order read.
+    pub events: Vec<(Position, ChangeEvent)>,
+    /// Pending roots that are tried again.
+    pub retries: Vec<Retry>,
+    /// Where each partition stands once this is durable.
+    pub progress: BTreeMap<TopicPartition, NextOffset>,
+}
+
+/// A pending root that is tried again.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// The root.
+    pub pending: Pending,
+    /// The child rows that were read before a look-up which the entity's topic has since been read past. Without it the root waits (again).
+    pub proven: Option<BTreeSet<Seen>>,
+}
+
+/// In whose name a batch is worked.
+#[derive(Debug, Clone, Copy)]
+pub enum Authority<'a> {
+    /// The owner of the partitions, with the epochs under which it took them.
+    Owner(&'a BTreeMap<(DatabaseId, TopicPartition), Epoch>),
+    /// A replay: the ledger's progress is not touched. Without `apply` everything is rolled back at the end.
+    Replay {
+        /// Whether changes are kept.
+        apply: bool,
+    },
+}
+
+/// What came of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Nothing had to change.
+    NoEffect,
+    /// Held back, in one word why.
+    Parked(&'static str),
+    /// Rows changed.
+    Applied,
+}
+
+/// What came of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Per record; one that is not listed had no effect.
+    pub outcomes: BTreeMap<Position, Outcome>,
+    /// Roots that wait for their topic to be read past a look-up.
+    pub waiting: Vec<Waiting>,
+    /// Roots that are pending no longer.
+    pub settled: BTreeSet<(TargetId, Key)>,
+    /// Roots that are parked, for whatever reason.
+    pub parked: Vec<Pending>,
+    /// What was done, root by root.
+    pub cascades: Vec<Cascade>,
+    /// Rows changed, per reference.
+    pub rows: BTreeMap<String, u64>,
+    /// Rows changed, per replica's entity.
+    pub copies: BTreeMap<String, u64>,
+    /// Roots whose parent was found alive.
+    pub spared: u64,
+    /// Child rows left pointing at a missing parent under `no_action`, per reference.
+    pub orphans: BTreeMap<String, u64>,
+    /// Latches shut by this batch.
+    pub latched: BTreeSet<Latch>,
+}
+
+/// A root that waits (H114).
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// The root, as it stands in the ledger.
+    pub pending: Pending,
+    /// The columns of which entity.
+    pub target: TargetId,
+    /// The child rows read before the look-up.
+    pub seen: BTreeSet<Seen>,
+    /// Where the log of the parent's database ended after the look-up; `None` if it has none that a connector follows.
+    pub looked_up_at: Option<u64>,
+}
+
+/// What one root entailed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cascade {
+    /// Its id in archive and audit.
+    pub id: String,
+    /// The parent's entity.
+    pub entity: String,
+    /// The parent's key.
+    pub key: Key,
+    /// The record that brought it.
+    pub cause: Position,
+    /// What was done, parents before children.
+    pub lines: Vec<CascadeLine>,
+}
+
+/// Rows of one table that one cascade changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CascadeLine {
+    /// The table's entity.
+    pub entity: String,
+    /// The references by which its rows were reached.
+    pub reference: String,
+    /// What was done.
+    pub action: &'static str,
+    /// How many rows.
+    pub rows: u64,
+}
+
+/// Why a batch was not worked. Nothing of it is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// A database refused.
+    #[error("{}", .0)]
+    Sink(#[source] SinkError),
+    /// More rows than fit one transaction: work it in parts.
+    #[error("the batch reaches more rows than one transaction takes")]
+    TooMany,
+}
+
+impl WorkError {
+    /// What happens to the work.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Sink(error) => error.disposition(),
+            Self::TooMany => Disposition::Retry,
+        }
+    }
+}
+
+/// The stages together.
+pub struct Engine {
+    /// Rules, graph and tables.
+    pub model: Arc<Model>,
+    /// Whose ledger.
+    pub owner: Owner,
+    /// How long row images are kept.
+    pub keep: Duration,
+    /// Rows that one transaction takes at the most.
+    pub rows_per_transaction: usize,
+}
+
+impl Engine {
+    /// Works a batch. References whose tables or actions cannot work are latched, and the batch goes on without them.
+    ///
+    /// # Errors
+    /// If a database is down or refuses, or if the batch is too large. Nothing was changed then that a redo would miss.
+    pub async fn work(&self, batch: &Batch, authority: Authority<'_>) -> Result<Report, WorkError> {
+        let mut latched = BTreeSet::new();
+        loop {
+            match job::run(self, batch, authority).await {
+                Ok(mut report) => {
+                    report.latched.append(&mut latched);
+                    return Ok(report);
+                }
+                Err(job::Failure::TooMany) => return Err(WorkError::TooMany),
+                Err(job::Failure::Trouble(trouble)) => {
+                    let new = self.latches_for(&trouble);
+                    if new.is_empty() || new.is_subset(&latched) {
+                        return Err(WorkError::Sink(trouble.error));
+                    }
+                    self.shut(&trouble.edges, &new).await.map_err(WorkError::Sink)?;
+                    latched.extend(new);
+                }
+            }
+        }
+    }
+
+    /// The latches that an error calls for: those of the references that it concerns, if they are at fault.
+    fn latches_for(&self, trouble: &Trouble) -> BTreeSet<Latch> {
+        if trouble.error.disposition() == Disposition::Retry {
+            return BTreeSet::new();
+        }
+        trouble.edges.iter().map(|edge| latch(&self.model, *edge, "halted", &trouble.error.to_string())).collect()
+    }
+
+    /// Shuts latches in a transaction of their own, in the databases of the references' children.
+    async fn shut(&self, edges: &[EdgeId], latches: &BTreeSet<Latch>) -> Result<(), SinkError> {
+        let databases: BTreeSet<DatabaseId> = edges.iter().map(|edge| child_database(&self.model, *edge)).collect();
+        for id in databases {
+            let database = &self.model.databases.handle(id).database;
+            let mut session = database.begin().await?;
+            ledger::shut(session.as_mut(), database.dialect(), &self.owner.group, latches).await?;
+            session.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The database that keeps a reference's latch: its child's.
+fn child_database(model: &Model, edge: EdgeId) -> DatabaseId {
+    model.table(model.graph.edge(edge).child).database
+}
+
+fn latch(model: &Model, edge: EdgeId, reason: &str, detail: &str) -> Latch {
+    Latch { scope: scope(model, edge), reason: reason.to_owned(), detail: detail.to_owned() }
+}
+
+fn scope(model: &Model, edge: EdgeId) -> String {
+    format!("reference:{}", model.graph.edge(edge).name)
+}

@@ -1,0 +1,263 @@
+//! What the ledger keeps of a batch: pending roots, key changes, latches, the audit, and last the progress.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::job::{Failure, Job};
+use super::judge::{self, Judged, State, Subject};
+use super::{Authority, Cascade, CascadeLine, Outcome};
+use crate::apply;
+use crate::change::{NextOffset, TopicPartition};
+use crate::databases::DatabaseId;
+use crate::graph::TargetId;
+use crate::ledger::{self, AuditLine, Epoch, Pending};
+use crate::plan::{Blocked, Move, MoveState, Plan, RootId};
+use crate::sink::SinkError;
+use crate::value::Key;
+
+/// Writes all of it into the open sessions.
+pub(super) async fn note(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Failure> {
+    let settled = outcomes(job, judged, plan);
+    write_pending(job, judged, &settled).await?;
+    write_moves(job, judged, &settled).await?;
+    for (id, latches) in std::mem::take(&mut job.new_latches) {
+        let Some(session) = job.sessions.get_mut(&id) else { continue };
+        let dialect = job.model.databases.handle(id).database.dialect();
+        ledger::shut(session.as_mut(), dialect, &job.engine.owner.group, &latches).await?;
+    }
+    audit(job, judged, plan).await?;
+    advance(job).await
+}
+
+/// How each subject ended, by its place; fills the report on the way. `true` is settled.
+fn outcomes(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Vec<bool> {
+    let mut by_place: BTreeMap<(TargetId, Key), RootId> = BTreeMap::new();
+    for id in (0..u32::MAX).map(RootId) {
+        let Some(subject) = judged.subject(id) else { break };
+        by_place.insert((subject.target, subject.key.clone()), id);
+    }
+    let mut settled = Vec::new();
+    for subject in &judged.subjects {
+        let id = by_place.get(&(subject.target, subject.key.clone()));
+        let (outcome, parked) = outcome(job, subject, id.copied(), plan);
+        settled.push(parked.is_none());
+        match parked {
+            Some(pending) => job.report.parked.push(pending),
+            None => {
+                job.report.settled.insert((subject.target, subject.key.clone()));
+            }
+        }
+        let known = job.report.outcomes.entry(subject.candidate.cause.clone()).or_insert(outcome);
+        *known = (*known).max(outcome);
+    }
+    for (edge, rows) in &plan.orphans {
+        *job.report.orphans.entry(job.model.graph.edge(*edge).name.clone()).or_default() += rows;
+    }
+    settled
+}
+
+fn outcome(job: &Job<'_>, subject: &Subject, id: Option<RootId>, plan: &Plan) -> (Outcome, Option<Pending>) {
+    let park = |reason: &'static str, detail: &str| (Outcome::Parked(reason), Some(judge::pending(job.model, subject, reason, detail)));
+    match &subject.state {
+        State::Alive | State::NoRows(_) => (Outcome::NoEffect, None),
+        State::Parked(reason, detail) => park(reason, detail),
+        State::Waiting => park("wait", "the topic has not been read past the look-up yet"),
+        State::Root(_) => {
+            if let Some(blocked) = id.and_then(|id| plan.blocked.get(&id)) {
+                let (reason, edge) = why(*blocked);
+                return park(reason, &format!("reference `{}`", job.model.graph.edge(edge).name));
+            }
+            let rows = id.and_then(|id| plan.rows.get(&id)).copied().unwrap_or(0);
+            let outcome = if rows > 0 { Outcome::Applied } else { Outcome::NoEffect };
+            // Rows that came after the look-up wait for a look-up of their own.
+            let waits_on = job.report.waiting.iter().any(|waiting| waiting.target == subject.target && waiting.pending.key == subject.key);
+            (outcome, waits_on.then(|| judge::pending(job.model, subject, "wait", "rows came after the look-up")))
+        }
+    }
+}
+
+fn why(blocked: Blocked) -> (&'static str, crate::graph::EdgeId) {
+    match blocked {
+        Blocked::Restrict(edge) => ("restrict", edge),
+        Blocked::Native(edge) => ("native-restrict", edge),
+        Blocked::Latched(edge) => ("latched", edge),
+        Blocked::RowsPerEvent(edge) => ("rows-per-event", edge),
+        Blocked::Window(edge) => ("rows", edge),
+    }
+}
+
+async fn write_pending(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Result<(), Failure> {
+    let owner = job.engine.owner.clone();
+    let mut parked: BTreeMap<DatabaseId, Vec<Pending>> = BTreeMap::new();
+    for pending in &job.report.parked {
+        let home = judge::entity_named(job.model, &pending.entity).and_then(|entity| job.model.home(entity));
+        if let Some(home) = home {
+            parked.entry(home).or_default().push(pending.clone());
+        }
+    }
+    let mut gone: BTreeMap<DatabaseId, Vec<(String, Vec<String>, Key)>> = BTreeMap::new();
+    for (subject, settled) in judged.subjects.iter().zip(settled) {
+        let target = job.model.graph.target(subject.target);
+        if let (true, true, Some(home)) = (*settled, subject.was_pending, job.model.home(target.entity)) {
+            let name = job.model.graph.node(target.entity).name.clone();
+            gone.entry(home).or_default().push((name, target.columns.clone(), subject.key.clone()));
+        }
+    }
+    for (id, session) in &mut job.sessions {
+        let dialect = job.model.databases.handle(*id).database.dialect();
+        if let Some(roots) = gone.get(id) {
+            ledger::settle(session.as_mut(), dialect, &owner.group, roots).await?;
+        }
+        if let Some(roots) = parked.get(id) {
+            ledger::park(session.as_mut(), dialect, &owner, roots).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Result<(), Failure> {
+    let group = job.engine.owner.group.clone();
+    let targets: BTreeSet<TargetId> = job
+        .reduced
+        .moves
+        .keys()
+        .chain(job.reduced.lived.keys().map(|(target, _)| target))
+        .chain(judged.subjects.iter().map(|subject| &subject.target))
+        .copied()
+        .collect();
+    for target in targets {
+        let entity = job.model.graph.target(target).entity;
+        let Some(id) = job.model.home(entity) else { continue };
+        let label = judge::label(job.model, target);
+        let dialect = job.model.databases.handle(id).database.dialect();
+        let done: Vec<Key> = judged
+            .subjects
+            .iter()
+            .zip(settled)
+            .filter(|(subject, settled)| **settled && subject.target == target && has_moved(subject))
+            .map(|(subject, _)| subject.key.clone())
+            .collect();
+        let follows = job.model.graph.keys_may_change(entity);
+        let lived: BTreeMap<Key, Option<crate::change::SourcePosition>> = job
+            .reduced
+            .lived
+            .iter()
+            .filter(|((of, _), _)| follows && *of == target)
+            .map(|((_, key), source)| (key.clone(), source.clone()))
+            .collect();
+        let moves = job.reduced.moves.get(&target).cloned().unwrap_or_default();
+        let Some(session) = job.sessions.get_mut(&id) else { continue };
+        ledger::note_moves(session.as_mut(), dialect, &group, &label, &moves).await?;
+        if follows {
+            ledger::set_moves(session.as_mut(), dialect, &group, &label, &done, (MoveState::Open, MoveState::Done)).await?;
+        }
+        let superseded = superseded(session.as_mut(), dialect, &group, &label, &lived).await?;
+        ledger::set_moves(session.as_mut(), dialect, &group, &label, &superseded, (MoveState::Done, MoveState::Superseded)).await?;
+    }
+    Ok(())
+}
+
+fn has_moved(subject: &Subject) -> bool {
+    use crate::plan::Fate;
+    matches!(&subject.state, State::Root(Fate::Moved(_)) | State::NoRows(Fate::Moved(_)))
+}
+
+/// Old keys of finished key changes that had a later event of their own: the key change is no longer the last word on them.
+async fn superseded(
+    session: &mut dyn crate::sink::Session,
+    dialect: crate::sink::Dialect,
+    group: &str,
+    label: &str,
+    lived: &BTreeMap<Key, Option<crate::change::SourcePosition>>,
+) -> Result<Vec<Key>, SinkError> {
+    let keys: BTreeSet<Key> = lived.keys().cloned().collect();
+    let known = ledger::moves(session, dialect, group, label, &keys).await?;
+    let is_history = |one: &Move| {
+        let later = lived.get(&one.from).and_then(Option::as_ref);
+        let compared = later.zip(one.source.as_ref()).and_then(|(later, made)| later.compare(made));
+        one.state == MoveState::Done && compared == Some(std::cmp::Ordering::Greater)
+    };
+    Ok(known.into_iter().filter(is_history).map(|one| one.from).collect())
+}
+
+/// One line per root and reference, in the database of the rows; and the windows of the references.
+async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Failure> {
+    let ids = judged.cascade_ids(job);
+    let mut lines: BTreeMap<DatabaseId, BTreeMap<(RootId, String, &'static str), AuditLine>> = BTreeMap::new();
+    let mut charged: BTreeMap<DatabaseId, BTreeMap<String, u64>> = BTreeMap::new();
+    let mut cascades: BTreeMap<RootId, Cascade> = BTreeMap::new();
+    for step in plan.steps.iter().rev() {
+        let database = job.model.table(step.entity).database;
+        let reference = apply::edge_names(job.model, &step.edges);
+        for edge in &step.edges {
+            let name = job.model.graph.edge(*edge).name.clone();
+            let rows = u64::try_from(step.rows.len()).unwrap_or(u64::MAX);
+            *charged.entry(database).or_default().entry(name.clone()).or_default() += rows;
+            *job.report.rows.entry(name).or_default() += rows;
+        }
+        for row in &step.rows {
+            let (Some(subject), Some(cascade)) = (judged.subject(row.root), ids.get(row.root.0 as usize)) else { continue };
+            let root_entity = job.model.graph.node(job.model.graph.target(subject.target).entity).name.clone();
+            let action = step.action.as_str();
+            let line = lines.entry(database).or_default().entry((row.root, reference.clone(), action)).or_insert_with(|| AuditLine {
+                cascade: cascade.clone(),
+                reference: reference.clone(),
+                action,
+                rows: 0,
+                root_entity: root_entity.clone(),
+                root_key: subject.key.clone(),
+                cause: subject.candidate.cause.clone(),
+            });
+            line.rows += 1;
+            let told = cascades.entry(row.root).or_insert_with(|| Cascade {
+                id: cascade.clone(),
+                entity: root_entity,
+                key: subject.key.clone(),
+                cause: subject.candidate.cause.clone(),
+                lines: Vec::new(),
+            });
+            let entity = &job.model.graph.node(step.entity).name;
+            match told.lines.iter_mut().find(|line| line.entity == *entity && line.reference == reference && line.action == action) {
+                Some(line) => line.rows += 1,
+                None => told.lines.push(CascadeLine { entity: entity.clone(), reference: reference.clone(), action, rows: 1 }),
+            }
+        }
+    }
+    job.report.cascades = cascades.into_values().collect();
+    let (group, limits) = (job.engine.owner.group.clone(), job.model.rules.limits.rows);
+    for (id, session) in &mut job.sessions {
+        let dialect = job.model.databases.handle(*id).database.dialect();
+        if let Some(lines) = lines.remove(id) {
+            let lines: Vec<AuditLine> = lines.into_values().collect();
+            ledger::audit(session.as_mut(), dialect, &group, &lines).await?;
+        }
+        if let Some(rows) = charged.get(id) {
+            let used = ledger::charge(session.as_mut(), dialect, &group, limits.per, rows).await?;
+            if used.values().any(|used| *used > limits.count) {
+                // Another worker used the window up meanwhile: do the batch again, against what is left now.
+                let what = "charging the row windows".to_owned();
+                return Err(SinkError::Answer { what, expected: "room in the window".to_owned(), got: "none left".to_owned() }.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The last statement of every transaction: the progress, under the epoch.
+async fn advance(job: &mut Job<'_>) -> Result<(), Failure> {
+    let Authority::Owner(epochs) = job.authority else { return Ok(()) };
+    for (id, session) in &mut job.sessions {
+        let handle = job.model.databases.handle(*id);
+        let mut steps: BTreeMap<TopicPartition, (Epoch, NextOffset)> = BTreeMap::new();
+        for (partition, next) in &job.batch.progress {
+            if !job.model.reach_of_topic(&partition.topic).contains(id) {
+                continue;
+            }
+            let Some(epoch) = epochs.get(&(*id, partition.clone())) else {
+                return Err(SinkError::Fenced { database: handle.name.clone(), partition: partition.to_string() }.into());
+            };
+            steps.insert(partition.clone(), (*epoch, *next));
+        }
+        ledger::advance(session.as_mut(), handle.database.dialect(), &handle.name, &job.engine.owner, &steps).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! The rules bound to the databases: every name has become a table with columns and types, every reference an edge.
+//!
+//! A [`Model`] exists only if nothing in it is unsafe: what the catalog forbids (a parent that cannot be looked up, keys of unlike types, a
+//! `set_null` on a NOT NULL column) is refused here, all problems at once, before the first event is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::change::TopicSpec;
+use crate::databases::{DatabaseId, Databases};
+use crate::graph::Graph;
+use crate::rules::{EntityId, ReplicaId, RuleSet};
+use crate::sink::{Access, SinkError, TableRef};
+
+mod bind;
+mod native;
+mod topics;
+
+/// Rules, graph and tables together.
+pub struct Model {
+    /// The rules.
+    pub rules: RuleSet,
+    /// Entities, references and native keys.
+    pub graph: Graph,
+    /// The databases.
+    pub databases: Databases,
+    /// Tables by entity; `None` for one that is only copied from events.
+    pub(crate) tables: Vec<Option<BoundTable>>,
+    /// Replicas, in the order of the rules.
+    pub(crate) replicas: Vec<BoundReplica>,
+    /// What each topic carries.
+    pub topics: BTreeMap<String, TopicSpec>,
+    /// Things a person should know, none of them unsafe.
+    pub warnings: Vec<Problem>,
+}
+
+/// The table of an entity.
+#[derive(Debug, Clone)]
+pub struct BoundTable {
+    /// The database that owns it.
+    pub database: DatabaseId,
+    /// The table.
+    pub table: TableRef,
+    /// The columns that the planner reads, in a fixed order.
+    pub read: Vec<String>,
+}
+
+/// A replica's table.
+#[derive(Debug, Clone)]
+pub struct BoundReplica {
+    /// Which replica.
+    pub id: ReplicaId,
+    /// The entity copied.
+    pub of: EntityId,
+    /// The database that holds the copy.
+    pub database: DatabaseId,
+    /// The table.
+    pub table: TableRef,
+    /// The key's columns in the copy, in the order of the entity's key.
+    pub key: Vec<String>,
+    /// (column of the entity, column of the copy).
+    pub columns: Vec<(String, String)>,
+}
+
+/// Something about the rules that only a database could tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The entity, reference or replica.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+    /// The way out.
+    pub hint: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} (help: {})", self.place, self.message, self.hint)
+    }
+}
+
+/// Why rules and databases do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The catalog could not be read.
+    #[error("database of `{place}`")]
+    Catalog {
+        /// The entity or service.
+        place: String,
+        /// Why.
+        source: SinkError,
+    },
+    /// Rules and databases disagree.
+    #[error("{} problems between the rules and the databases", .0.len())]
+    Problems(Vec<Problem>),
+}
+
+impl Model {
+    /// Binds the rules to the databases.
+    ///
+    /// # Errors
+    /// All disagreements at once, or the first error of a database.
+    pub async fn bind(rules: RuleSet, databases: Databases) -> Result<Self, BindError> {
+        bind::bind(rules, databases).await
+    }
+
+    /// The table of an entity that has one.
+    ///
+    /// # Panics
+    /// For an entity without a database: no reference has one at either end, which binding made sure of.
+    pub(crate) fn table(&self, entity: EntityId) -> &BoundTable {
+        self.tables.get(entity.0 as usize).and_then(Option::as_ref).expect("entities of references have tables")
+    }
+
+    /// The table of an entity, if it has one.
+    pub(crate) fn table_if_any(&self, entity: EntityId) -> Option<&BoundTable> {
+        self.tables.get(entity.0 as usize).and_then(Option::as_ref)
+    }
+
+    /// The replicas of an entity.
+    pub(crate) fn replicas_of(&self, entity: EntityId) -> impl Iterator<Item = &BoundReplica> {
+        self.replicas.iter().filter(move |replica| replica.of == entity)
+    }
+
+    /// The writable databases that a change of this entity may touch. They keep the ledger for its topic.
+    #[must_use]
+    pub fn reach(&self, entity: EntityId) -> BTreeSet<DatabaseId> {
+        let reached = self.graph.reach(entity).iter().filter_map(|child| self.table_if_any(*child)).map(|bound| bound.database);
+        let copied = self.replicas_of(entity).map(|replica| replica.database);
+        let writable = |id: &DatabaseId| self.databases.handle(*id).access == Access::Write;
+        let mut reach: BTreeSet<DatabaseId> = reached.chain(copied).filter(writable).collect();
+        if reach.is_empty() {
+            reach.extend(self.table_if_any(entity).map(|bound| bound.database).filter(writable));
+        }
+        reach
+    }
+
+    /// The database that keeps what is pending for an entity.
+    #[must_use]
+    pub fn home(&self, entity: EntityId) -> Option<DatabaseId> {
+        self.reach(entity).first().copied()
+    }
+
+    /// The writable databases that keep the ledger for a topic.
+    #[must_use]
+    pub fn reach_of_topic(&self, topic: &str) -> BTreeSet<DatabaseId> {
+        let entities = self.topics.get(topic).map(|spec| spec.entities.as_slice()).unwrap_or_default();
+        entities.iter().flat_map(|spec| self.reach(spec.entity)).collect()
+    }
+
+    /// All writable databases that some topic reaches.
+    #[must_use]
+    pub fn targets(&self) -> BTreeSet<DatabaseId> {
+        self.topics.keys().flat_map(|topic| self.reach_of_topic(topic)).collect()
+    }
+}

@@ -1,0 +1,131 @@
+//! The databases' own foreign keys as part of the graph (H64).
+//!
+//! Where entail removes rows, the database may remove, change or refuse more by itself: those rows are collected, archived and cascaded before.
+//! A table that only a native key reaches becomes a node of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Problem;
+use crate::databases::{DatabaseId, Databases};
+use crate::graph::{Edge, EdgeDraft, Node, Origin, TargetId};
+use crate::rules::{EntityId, Mode, OnDelete, OnUpdate, TableName};
+use crate::sink::{ForeignKey, NativeAction, SinkError, TableRef};
+
+/// What native keys add to the graph.
+#[derive(Default)]
+pub(super) struct Additions {
+    pub(super) nodes: Vec<(Node, DatabaseId, TableRef)>,
+    pub(super) edges: Vec<EdgeDraft>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Follows native keys from the tables whose rows entail may remove or re-key.
+pub(super) async fn follow(
+    databases: &Databases,
+    known: &[Option<(DatabaseId, TableRef)>],
+    touched: BTreeSet<EntityId>,
+    rules: &[EdgeDraft],
+) -> Result<Additions, SinkError> {
+    let mut additions = Additions::default();
+    let mut keys: BTreeMap<DatabaseId, Vec<ForeignKey>> = BTreeMap::new();
+    let mut ids: BTreeMap<(DatabaseId, TableName), EntityId> = BTreeMap::new();
+    for (id, bound) in (0u32..).map(EntityId).zip(known) {
+        if let Some((database, table)) = bound {
+            ids.entry((*database, table.table_name())).or_insert(id);
+        }
+    }
+    let mut next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+    let mut open: Vec<(EntityId, DatabaseId, TableName)> =
+        ids.iter().filter(|(_, id)| touched.contains(id)).map(|((database, table), id)| (*id, *database, table.clone())).collect();
+    let mut seen: BTreeSet<EntityId> = touched;
+    while let Some((parent, database, table)) = open.pop() {
+        if let std::collections::btree_map::Entry::Vacant(unread) = keys.entry(database) {
+            unread.insert(databases.handle(database).database.foreign_keys().await?);
+        }
+        let incoming: Vec<ForeignKey> =
+            keys.get(&database).into_iter().flatten().filter(|key| key.parent == table).cloned().collect();
+        for key in incoming {
+            let child = match ids.get(&(database, key.child.clone())) {
+                Some(id) => *id,
+                None => {
+                    let Some(node) = additions.add_node(databases, database, &key).await? else { continue };
+                    let id = EntityId(next);
+                    next += 1;
+                    additions.nodes.push(node);
+                    ids.insert((database, key.child.clone()), id);
+                    id
+                }
+            };
+            if !is_handled_by(rules, &key, child, parent) {
+                additions.edges.push(edge(&databases.handle(database).name, &key, child, parent));
+            }
+            if seen.insert(child) {
+                open.push((child, database, key.child.clone()));
+            }
+        }
+    }
+    Ok(additions)
+}
+
+impl Additions {
+    async fn add_node(
+        &mut self,
+        databases: &Databases,
+        database: DatabaseId,
+        key: &ForeignKey,
+    ) -> Result<Option<(Node, DatabaseId, TableRef)>, SinkError> {
+        let handle = databases.handle(database);
+        let Some(table) = handle.database.table(&key.child).await? else { return Ok(None) };
+        let name = format!("{}.{}", handle.name, key.child);
+        if table.primary_key().is_empty() {
+            self.problems.push(Problem {
+                place: name,
+                message: format!("the native foreign key `{}` reaches this table, which has no primary key", key.name),
+                hint: "give it a primary key, so that its rows can be archived before the database removes them".to_owned(),
+            });
+            return Ok(None);
+        }
+        Ok(Some((Node { name, key: table.primary_key().to_vec() }, database, table)))
+    }
+}
+
+/// A reference of the rules over the same columns sees to the rows before the native key could.
+fn is_handled_by(rules: &[EdgeDraft], key: &ForeignKey, child: EntityId, parent: EntityId) -> bool {
+    let pairs = |columns: &[String], parents: &[String]| -> BTreeSet<(String, String)> {
+        columns.iter().cloned().zip(parents.iter().cloned()).collect()
+    };
+    rules.iter().any(|draft| {
+        let sees_to = match draft.edge.on_delete {
+            OnDelete::Cascade | OnDelete::SetNull(_) | OnDelete::SetDefault(_) => draft.edge.when.is_empty(),
+            OnDelete::Set(_) | OnDelete::Restrict | OnDelete::NoAction => false,
+        };
+        sees_to
+            && draft.edge.child == child
+            && draft.parent == parent
+            && pairs(&draft.edge.columns, &draft.parent_columns) == pairs(&key.columns, &key.parent_columns)
+    })
+}
+
+fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> EdgeDraft {
+    EdgeDraft {
+        edge: Edge {
+            name: format!("native:{database}.{}", key.name),
+            child,
+            columns: key.columns.clone(),
+            target: TargetId(0),
+            when: Vec::new(),
+            on_delete: match key.on_delete {
+                NativeAction::Cascade => OnDelete::Cascade,
+                NativeAction::SetNull => OnDelete::SetNull(key.columns.clone()),
+                NativeAction::SetDefault => OnDelete::SetDefault(key.columns.clone()),
+                NativeAction::Restrict => OnDelete::Restrict,
+                NativeAction::NoAction => OnDelete::NoAction,
+            },
+            on_update: OnUpdate::NoAction,
+            mode: Mode::Enforce,
+            origin: Origin::Native,
+        },
+        parent,
+        parent_columns: key.parent_columns.clone(),
+    }
+}

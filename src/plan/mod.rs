@@ -1,0 +1,205 @@
+//! What a batch entails, worked out without touching anything.
+//!
+//! Three stages, each a type, so that they cannot be run in another order (promise 2): [`Expansion`] asks for child rows until nothing is
+//! left to ask and becomes [`Collected`]; `Collected` becomes [`Verified`] by the answer to a look-up of its roots that was made *afterwards*;
+//! and a [`Plan`] is made from `Verified` alone. Pure: keys, rows and answers come in as arguments.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::graph::{EdgeId, TargetId};
+use crate::rules::EntityId;
+use crate::value::{Key, RowImage};
+
+mod expand;
+mod moves;
+mod order;
+mod reduce;
+
+pub use expand::{Expansion, Need};
+pub use moves::{KeyHistory, Move, MoveState, Ruling, rule};
+pub use order::{Blocked, Bounds, acts, plan};
+pub use reduce::{Candidate, Copy, Reduced, reduce};
+
+/// Index of a root in its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RootId(pub u32);
+
+/// Index of a collected row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId(u32);
+
+/// A parent key from which a cascade starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// The columns of which entity.
+    pub target: TargetId,
+    /// Their values.
+    pub key: Key,
+    /// What is thought to have happened to the parent.
+    pub fate: Fate,
+    /// If set, only these child rows may be touched: those that were read before the look-up which the entity's topic has since been read past
+    /// (H114).
+    pub seen: Option<BTreeSet<Seen>>,
+}
+
+/// What is thought to have happened to a parent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// It is gone.
+    Gone,
+    /// It has this key now.
+    Moved(Key),
+}
+
+/// A child row as it was seen: same row, same version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// The reference by which it was found.
+    pub edge: EdgeId,
+    /// The row's key.
+    pub key: Key,
+    /// The row's version.
+    pub version: String,
+}
+
+/// A child row that was read, under lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildRow {
+    /// Its key.
+    pub key: Key,
+    /// The columns that the planner needs.
+    pub image: RowImage,
+    /// Changes whenever the row does.
+    pub version: String,
+}
+
+/// Rows read and locked, before anyone asked whether their roots are gone.
+#[derive(Debug)]
+pub struct Collected {
+    roots: Vec<Root>,
+    rows: Vec<(EntityId, ChildRow)>,
+    children: BTreeMap<(EdgeId, Key), Vec<RowId>>,
+}
+
+/// The part of it whose roots were looked up afterwards, on their own database's primary, and are not there (or have moved as said).
+#[derive(Debug)]
+pub struct Verified {
+    collected: Collected,
+    doomed: BTreeSet<RootId>,
+}
+
+impl Collected {
+    /// The roots, whose ids are their places.
+    pub fn roots(&self) -> impl Iterator<Item = (RootId, &Root)> {
+        (0u32..).map(RootId).zip(&self.roots)
+    }
+
+    /// The child rows that point at a root, with the reference by which they do.
+    pub fn first_level<'a>(&'a self, root: &'a Root, edges: &'a [EdgeId]) -> impl Iterator<Item = (EdgeId, &'a ChildRow)> {
+        edges.iter().flat_map(|edge| {
+            let rows = self.children.get(&(*edge, root.key.clone())).map_or(&[][..], Vec::as_slice);
+            rows.iter().map(|row| (*edge, &self.row(*row).1))
+        })
+    }
+
+    /// How many rows were read.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether no row was read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Rows that a reference would set to their default: the child entities concerned.
+    #[must_use]
+    pub fn edges_with_rows(&self) -> BTreeSet<EdgeId> {
+        self.children.iter().filter(|(_, rows)| !rows.is_empty()).map(|((edge, _), _)| *edge).collect()
+    }
+
+    /// Keeps the roots that the look-up confirmed, each with its subtree; drops the others. `confirmed` must come from a look-up that began
+    /// after the last row was read.
+    #[must_use]
+    pub fn verify(self, confirmed: BTreeSet<RootId>) -> Verified {
+        Verified { collected: self, doomed: confirmed }
+    }
+
+    fn row(&self, id: RowId) -> &(EntityId, ChildRow) {
+        self.rows.get(id.0 as usize).expect("row ids are made by this collection")
+    }
+}
+
+/// What a column is set to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Assignment {
+    /// NULL.
+    Null,
+    /// The column's default.
+    Default,
+    /// This canonical text, the same for all rows.
+    Value(String),
+    /// The value at this place of each row's own list.
+    PerRow(usize),
+}
+
+/// One action on one row set of one table. Complete: the sink adds nothing and asks nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The table.
+    pub entity: EntityId,
+    /// The references by which the rows were reached; all must still hold when the rows are touched.
+    pub edges: Vec<EdgeId>,
+    /// What is done.
+    pub action: StepAction,
+    /// Sorted by key, no repeats.
+    pub rows: Vec<StepRow>,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StepAction {
+    /// The rows go.
+    Delete,
+    /// These columns are set.
+    Update(Vec<(String, Assignment)>),
+}
+
+impl StepAction {
+    /// The word for the archive and the audit.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Update(_) => "update",
+        }
+    }
+}
+
+/// One row of a step.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepRow {
+    /// Its key.
+    pub key: Key,
+    /// The values that it must still carry in the columns of the step's references.
+    pub still: Vec<String>,
+    /// Values for [`Assignment::PerRow`].
+    pub new: Vec<Option<String>>,
+    /// The root to which the archive ascribes it.
+    pub root: RootId,
+}
+
+/// The full result of planning a batch.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Children before parents.
+    pub steps: Vec<Step>,
+    /// Per root with rows: how many.
+    pub rows: BTreeMap<RootId, u64>,
+    /// Roots that are not applied, and why.
+    pub blocked: BTreeMap<RootId, Blocked>,
+    /// Rows that point at a gone parent under `no_action`, per reference: counted, not touched.
+    pub orphans: BTreeMap<EdgeId, u64>,
+}

@@ -1,0 +1,235 @@
+//! What became of a parent key that is missing: gone, moved, or not to be told.
+//!
+//! Key changes carry knowledge that no table holds: which children of an old key belong to which new one. They are kept (the ledger's moves),
+//! followed in the order in which the source made them, and parked wherever the key alone cannot tell old children from new ones (H22, H23,
+//! H113, H114). Knows keys and positions; nothing of rows or events. Pure.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use crate::change::SourcePosition;
+use crate::value::Key;
+
+/// One known key change of an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The old key.
+    pub from: Key,
+    /// The new key; `None` if it could not be read.
+    pub to: Option<Key>,
+    /// Where the source made it; `None` if the record did not say.
+    pub source: Option<SourcePosition>,
+    /// Whether its children were seen to.
+    pub state: MoveState,
+}
+
+/// How far a key change was worked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MoveState {
+    /// Children may still carry the old key.
+    Open,
+    /// The children were re-keyed, or there were none.
+    Done,
+    /// Done, and the old key has had a life of its own since.
+    Superseded,
+}
+
+/// What is known of a missing key, beside the moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyHistory {
+    /// The key.
+    pub key: Key,
+    /// A delete event said that it is gone (not just a tombstone, not just a key change).
+    pub deleted: bool,
+    /// Where the source made the last event on it.
+    pub source: Option<SourcePosition>,
+    /// Some reference follows changes of this entity's keys.
+    pub keys_may_change: bool,
+}
+
+/// The verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ruling {
+    /// The parent is gone.
+    Gone,
+    /// The parent lives under this key.
+    Moved(Key),
+    /// Its children are left alone and listed, for this reason.
+    Park(&'static str),
+}
+
+/// Judges a key that was found missing. `moves` are all known moves of the entity that touch it, directly or through others; `present` says of
+/// a key whether it was found on the parent's database.
+pub fn rule(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruling {
+    let open: Vec<&Move> = moves.iter().filter(|one| one.from == history.key && one.state == MoveState::Open).collect();
+    if family(&history.key, moves).iter().any(present) {
+        return Ruling::Park("an old key lives again: the key alone cannot tell old children from new ones");
+    }
+    let Some(first) = open.first() else { return without_open_moves(history, moves, present) };
+    if open.iter().any(|one| one.to != first.to) {
+        return Ruling::Park("the key changed more than once");
+    }
+    if moves.iter().any(|one| one.to.as_ref() == Some(&history.key) && later(one, first)) {
+        return Ruling::Park("another row took over the old key");
+    }
+    if !history.keys_may_change && history.deleted {
+        return Ruling::Park("the key changed before it was deleted, and no reference follows key changes");
+    }
+    follow(first, moves, present)
+}
+
+fn without_open_moves(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruling {
+    let done = moves.iter().filter(|one| one.from == history.key && one.state == MoveState::Done);
+    let last = done.reduce(|best, one| if later(one, best) { one } else { best });
+    match last {
+        // The last word on the key is a key change: whoever still carries it belongs there.
+        Some(last) if !history.deleted || newer(last.source.as_ref(), history.source.as_ref()) => follow(last, moves, present),
+        _ if history.deleted => Ruling::Gone,
+        _ if history.keys_may_change => Ruling::Park("only a tombstone says so: it may be half of a key change"),
+        _ => Ruling::Gone,
+    }
+}
+
+/// Old keys of open moves that hang together with this one. If one of them lives, the map as a whole cannot be told apart (H23).
+fn family(key: &Key, moves: &[Move]) -> BTreeSet<Key> {
+    let open: Vec<&Move> = moves.iter().filter(|one| one.state == MoveState::Open).collect();
+    let mut keys = BTreeSet::from([key.clone()]);
+    loop {
+        let before = keys.len();
+        for one in &open {
+            let ends = [Some(&one.from), one.to.as_ref()];
+            if ends.iter().flatten().any(|end| keys.contains(*end)) {
+                keys.extend(ends.into_iter().flatten().cloned());
+            }
+        }
+        if keys.len() == before {
+            break;
+        }
+    }
+    open.iter().filter(|one| keys.contains(&one.from)).map(|one| one.from.clone()).collect()
+}
+
+/// Follows a move, and the later moves from where it led, to a key that lives.
+fn follow(first: &Move, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruling {
+    let mut current = first;
+    let mut visited = BTreeSet::from([first.from.clone()]);
+    loop {
+        let Some(to) = &current.to else { return Ruling::Park("the new key could not be read") };
+        if present(to) {
+            return Ruling::Moved(to.clone());
+        }
+        if !visited.insert(to.clone()) {
+            return Ruling::Park("the key changes lead in a circle");
+        }
+        let next = moves.iter().filter(|one| one.from == *to && later(one, current)).reduce(|best, one| if later(best, one) { one } else { best });
+        match next {
+            Some(next) => current = next,
+            None => return Ruling::Park("the new key is gone or unknown: its children may have been meant elsewhere"),
+        }
+    }
+}
+
+fn later(one: &Move, other: &Move) -> bool {
+    newer(one.source.as_ref(), other.source.as_ref())
+}
+
+/// Strictly newer, where both are known and comparable; an unknown position is newer than nothing and older than nothing.
+fn newer(one: Option<&SourcePosition>, other: Option<&SourcePosition>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.compare(other) == Some(Ordering::Greater),
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Cell;
+
+    fn key(text: &str) -> Key {
+        Key::from_cells([&Cell::Value(text.to_owned())]).expect("a value")
+    }
+
+    fn at(lsn: u64) -> Option<SourcePosition> {
+        Some(SourcePosition { source: "postgresql/crm".into(), order: vec![lsn] })
+    }
+
+    fn moved(from: &str, to: &str, lsn: u64, state: MoveState) -> Move {
+        Move { from: key(from), to: Some(key(to)), source: at(lsn), state }
+    }
+
+    fn history(of: &str, deleted: bool, lsn: u64) -> KeyHistory {
+        KeyHistory { key: key(of), deleted, source: at(lsn), keys_may_change: true }
+    }
+
+    fn ruling(history: &KeyHistory, moves: &[Move], alive: &[&str]) -> Ruling {
+        rule(history, moves, &|candidate: &Key| alive.iter().any(|one| key(one) == *candidate))
+    }
+
+    use MoveState::{Done, Open, Superseded};
+
+    #[test]
+    fn a_plain_delete_is_gone_and_a_bare_tombstone_waits_h5() {
+        assert_eq!(ruling(&history("1", true, 5), &[], &[]), Ruling::Gone);
+        assert!(matches!(ruling(&history("1", false, 5), &[], &[]), Ruling::Park(_)));
+        let immutable = KeyHistory { keys_may_change: false, ..history("1", false, 5) };
+        assert_eq!(ruling(&immutable, &[], &[]), Ruling::Gone);
+    }
+
+    #[test]
+    fn h23_a_chain_without_reuse_is_followed_to_its_end() {
+        let moves = [moved("1", "2", 10, Open), moved("2", "3", 20, Open), moved("3", "4", 30, Done)];
+        assert_eq!(ruling(&history("1", false, 10), &moves, &["4"]), Ruling::Moved(key("4")));
+        assert_eq!(ruling(&history("2", false, 20), &moves, &["4"]), Ruling::Moved(key("4")));
+    }
+
+    #[test]
+    fn h23_a_swap_or_a_shift_is_parked_as_a_whole() {
+        let shift = [moved("2", "3", 10, Open), moved("1", "2", 10, Open)];
+        for old in ["1", "2"] {
+            assert!(matches!(ruling(&history(old, false, 10), &shift, &["2", "3"]), Ruling::Park(_)), "{old}");
+        }
+        let swap = [moved("1", "t", 10, Open), moved("2", "1", 11, Open), moved("t", "2", 12, Open)];
+        for old in ["1", "2", "t"] {
+            assert!(matches!(ruling(&history(old, false, 10), &swap, &["1", "2"]), Ruling::Park(_)), "{old}");
+        }
+    }
+
+    #[test]
+    fn h23_a_key_taken_over_by_another_row_which_then_goes_is_parked() {
+        let moves = [moved("2", "3", 10, Open), moved("1", "2", 20, Open)];
+        // 1 leads to 2, which is gone; the older move 2 -> 3 must not be followed from it.
+        assert!(matches!(ruling(&history("1", false, 20), &moves, &["3"]), Ruling::Park(_)));
+        assert!(matches!(ruling(&history("2", true, 30), &moves, &["3"]), Ruling::Park(_)));
+    }
+
+    #[test]
+    fn h22_a_key_change_is_worked_before_the_later_delete_of_its_old_key() {
+        let moves = [moved("1", "9", 10, Open)];
+        assert_eq!(ruling(&history("1", true, 30), &moves, &["9"]), Ruling::Moved(key("9")));
+    }
+
+    #[test]
+    fn h113_a_chain_that_ends_in_nothing_is_parked() {
+        let moves = [moved("1", "2", 10, Open), moved("2", "3", 20, Open)];
+        assert!(matches!(ruling(&history("1", false, 10), &moves, &[]), Ruling::Park(_)));
+        let unread = [Move { to: None, ..moved("1", "2", 10, Open) }];
+        assert!(matches!(ruling(&history("1", false, 10), &unread, &["2"]), Ruling::Park(_)));
+    }
+
+    #[test]
+    fn h114_a_key_change_after_the_delete_is_the_last_word() {
+        let done = [moved("1", "2", 20, Done)];
+        assert_eq!(ruling(&history("1", true, 10), &done, &["2"]), Ruling::Moved(key("2")));
+        assert_eq!(ruling(&history("1", true, 30), &done, &["2"]), Ruling::Gone);
+        let superseded = [moved("1", "2", 20, Superseded)];
+        assert_eq!(ruling(&history("1", true, 30), &superseded, &["2"]), Ruling::Gone);
+    }
+
+    #[test]
+    fn two_changes_of_one_key_are_parked() {
+        let moves = [moved("1", "2", 10, Open), moved("1", "3", 20, Open)];
+        assert!(matches!(ruling(&history("1", false, 20), &moves, &["2", "3"]), Ruling::Park(_)));
+    }
+}

@@ -1,0 +1,339 @@
+//! From verified roots to steps: which roots are held back, which rows go or change, children before parents.
+//!
+//! One plan per batch holds each row once (H24): delete wins over update, and the updates that reach one row by several references become one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::expand::{columns_key, from_root};
+use super::{Assignment, ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Seen, Step, StepAction, StepRow, Verified};
+use crate::graph::{Edge, EdgeId, Graph, Origin};
+use crate::rules::{EntityId, Mode, OnDelete, OnUpdate};
+use crate::value::{Cell, Key};
+
+/// Whether a reference acts on rows whose parent has this fate (rather than only counting them).
+#[must_use]
+pub fn acts(edge: &Edge, fate: &Fate) -> bool {
+    what(edge, fate) != What::Orphan
+}
+
+/// Limits and latches that hold for this batch.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Rows that one root may touch.
+    pub rows_per_event: u64,
+    /// References that are shut.
+    pub latched: BTreeSet<EdgeId>,
+    /// Rows that each reference may still touch in its window.
+    pub window: BTreeMap<EdgeId, u64>,
+}
+
+/// Why a root is held back, with the reference that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blocked {
+    /// Rows exist under a `restrict`.
+    Restrict(EdgeId),
+    /// A native foreign key without an action would refuse.
+    Native(EdgeId),
+    /// A reference in its subtree is latched.
+    Latched(EdgeId),
+    /// Its subtree has more rows than one event may touch.
+    RowsPerEvent(EdgeId),
+    /// A reference in its subtree has used up its window.
+    Window(EdgeId),
+}
+
+/// What is to be done with one row.
+#[derive(Debug, Clone)]
+struct Touch {
+    root: RootId,
+    delete: Option<EdgeId>,
+    updates: BTreeMap<EdgeId, Fate>,
+}
+
+type Touches = BTreeMap<RowId, Touch>;
+
+/// Makes the plan.
+#[must_use]
+pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
+    let Verified { collected, doomed } = verified;
+    let planner = Planner { graph, collected: &collected, bounds };
+    let mut plan = Plan::default();
+    // Holding one root back may leave a row that another root's native key trips over: again, until nothing changes.
+    loop {
+        let mut touches = Touches::new();
+        plan.orphans.clear();
+        let mut window = bounds.window.clone();
+        for (id, root) in collected.roots().filter(|(id, _)| doomed.contains(id)) {
+            if plan.blocked.contains_key(&id) {
+                continue;
+            }
+            match planner.walk(id, root) {
+                Ok(walk) => {
+                    if let Some(edge) = overdrawn(&walk.per_edge, &mut window) {
+                        plan.blocked.insert(id, Blocked::Window(edge));
+                        continue;
+                    }
+                    merge(&mut touches, walk.touches);
+                    for (edge, rows) in walk.orphans {
+                        *plan.orphans.entry(edge).or_default() += rows;
+                    }
+                }
+                Err(blocked) => {
+                    plan.blocked.insert(id, blocked);
+                }
+            }
+        }
+        match planner.natively_refused(&touches) {
+            Some((root, edge)) => {
+                plan.blocked.insert(root, Blocked::Native(edge));
+            }
+            None => {
+                planner.finish(touches, &mut plan);
+                return plan;
+            }
+        }
+    }
+}
+
+/// Takes these rows out of the window, or names the reference whose window they would cross.
+fn overdrawn(per_edge: &BTreeMap<EdgeId, u64>, window: &mut BTreeMap<EdgeId, u64>) -> Option<EdgeId> {
+    let left = |edge: &EdgeId, window: &BTreeMap<EdgeId, u64>| window.get(edge).copied().unwrap_or(u64::MAX);
+    if let Some((edge, _)) = per_edge.iter().find(|(edge, rows)| **rows > left(edge, window)) {
+        return Some(*edge);
+    }
+    for (edge, rows) in per_edge {
+        if let Some(left) = window.get_mut(edge) {
+            *left -= rows;
+        }
+    }
+    None
+}
+
+fn merge(all: &mut Touches, more: Touches) {
+    for (row, touch) in more {
+        match all.get_mut(&row) {
+            None => {
+                all.insert(row, touch);
+            }
+            Some(known) => {
+                known.delete = known.delete.or(touch.delete);
+                known.updates.extend(touch.updates);
+            }
+        }
+    }
+}
+
+/// One root's subtree.
+#[derive(Default)]
+struct Walk {
+    touches: Touches,
+    per_edge: BTreeMap<EdgeId, u64>,
+    orphans: BTreeMap<EdgeId, u64>,
+}
+
+struct Planner<'a> {
+    graph: &'a Graph,
+    collected: &'a Collected,
+    bounds: &'a Bounds,
+}
+
+impl Planner<'_> {
+    fn children(&self, edge: EdgeId, key: &Key) -> &[RowId] {
+        self.collected.children.get(&(edge, key.clone())).map_or(&[], Vec::as_slice)
+    }
+
+    /// Everything that one root entails, or what holds it back.
+    fn walk(&self, id: RootId, root: &Root) -> Result<Walk, Blocked> {
+        let mut walk = Walk::default();
+        let mut open = Vec::new();
+        for (edge_id, edge) in self.graph.edges_at(root.target).filter(|(_, edge)| from_root(edge)) {
+            let rows: Vec<RowId> = self.children(edge_id, &root.key).iter().copied().filter(|row| self.may_touch(root, edge_id, *row)).collect();
+            self.reach(id, edge_id, edge, &root.fate, &rows, &mut walk, &mut open)?;
+        }
+        while let Some(row) = open.pop() {
+            let (entity, child) = self.collected.row(row);
+            for (target, columns) in self.graph.targets_of(*entity) {
+                let Some(key) = columns_key(&columns.columns, child) else { continue };
+                for (edge_id, edge) in self.graph.edges_at(target).filter(|(_, edge)| edge.mode == Mode::Enforce) {
+                    let rows = self.children(edge_id, &key).to_vec();
+                    self.reach(id, edge_id, edge, &Fate::Gone, &rows, &mut walk, &mut open)?;
+                }
+            }
+        }
+        Ok(walk)
+    }
+
+    fn may_touch(&self, root: &Root, edge: EdgeId, row: RowId) -> bool {
+        let child = &self.collected.row(row).1;
+        root.seen.as_ref().is_none_or(|seen| seen.contains(&Seen { edge, key: child.key.clone(), version: child.version.clone() }))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of the walk: what is reached, and where it is noted")]
+    fn reach(
+        &self,
+        root: RootId,
+        edge_id: EdgeId,
+        edge: &Edge,
+        fate: &Fate,
+        rows: &[RowId],
+        walk: &mut Walk,
+        open: &mut Vec<RowId>,
+    ) -> Result<(), Blocked> {
+        if self.bounds.latched.contains(&edge_id) {
+            return Err(Blocked::Latched(edge_id));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        match what(edge, fate) {
+            What::Orphan => {
+                *walk.orphans.entry(edge_id).or_default() += u64::try_from(rows.len()).unwrap_or(u64::MAX);
+                return Ok(());
+            }
+            // A native key without an action is judged at the end, when it is known what else goes.
+            What::Refuse if edge.origin == Origin::Native => return Ok(()),
+            What::Refuse => return Err(Blocked::Restrict(edge_id)),
+            What::Delete | What::Update => {}
+        }
+        for row in rows {
+            let deletes = what(edge, fate) == What::Delete;
+            if !deletes && self.is_settled(edge, fate, *row) {
+                continue;
+            }
+            let fresh = Touch { root, delete: None, updates: BTreeMap::new() };
+            let touch = walk.touches.entry(*row).or_insert(fresh);
+            if deletes {
+                if touch.delete.is_none() {
+                    touch.delete = Some(edge_id);
+                    open.push(*row);
+                    *walk.per_edge.entry(edge_id).or_default() += 1;
+                }
+            } else if touch.updates.insert(edge_id, fate.clone()).is_none() {
+                *walk.per_edge.entry(edge_id).or_default() += 1;
+            }
+        }
+        if u64::try_from(walk.touches.len()).unwrap_or(u64::MAX) > self.bounds.rows_per_event {
+            return Err(Blocked::RowsPerEvent(edge_id));
+        }
+        Ok(())
+    }
+
+    /// The row already holds what a `set` would write, so that doing it again changes nothing.
+    fn is_settled(&self, edge: &Edge, fate: &Fate, row: RowId) -> bool {
+        let (OnDelete::Set(values), Fate::Gone) = (&edge.on_delete, fate) else { return false };
+        let image = &self.collected.row(row).1.image;
+        values.iter().all(|(column, value)| match (image.get(column), value) {
+            (Some(Cell::Null), None) => true,
+            (Some(Cell::Value(held)), Some(wanted)) => held == wanted,
+            _ => false,
+        })
+    }
+
+    /// A root whose removal a native foreign key would refuse: a row points at a doomed row and neither goes nor lets go.
+    fn natively_refused(&self, touches: &Touches) -> Option<(RootId, EdgeId)> {
+        for (row, touch) in touches.iter().filter(|(_, touch)| touch.delete.is_some()) {
+            let (entity, child) = self.collected.row(*row);
+            for (target, columns) in self.graph.targets_of(*entity) {
+                let Some(key) = columns_key(&columns.columns, child) else { continue };
+                for (edge_id, edge) in self.graph.edges_at(target) {
+                    let refuses = edge.origin == Origin::Native && what(edge, &Fate::Gone) == What::Refuse;
+                    let stays = |row: &RowId| touches.get(row).is_none_or(|touch| touch.delete.is_none());
+                    if refuses && self.children(edge_id, &key).iter().any(stays) {
+                        return Some((touch.root, edge_id));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Groups the touches into steps, children before parents.
+    fn finish(&self, touches: Touches, plan: &mut Plan) {
+        let mut steps: BTreeMap<(usize, EntityId, Vec<EdgeId>, StepAction), Vec<StepRow>> = BTreeMap::new();
+        for (row, touch) in touches {
+            let (entity, child) = self.collected.row(row);
+            *plan.rows.entry(touch.root).or_default() += 1;
+            let (edges, action, new) = match touch.delete {
+                Some(edge) => (vec![edge], StepAction::Delete, Vec::new()),
+                None => self.merged(&touch.updates),
+            };
+            let still = edges.iter().flat_map(|edge| texts(&self.graph.edge(*edge).columns, child)).collect();
+            let step_row = StepRow { key: child.key.clone(), still, new, root: touch.root };
+            steps.entry((self.graph.rank(*entity), *entity, edges, action)).or_default().push(step_row);
+        }
+        for ((_, entity, edges, action), mut rows) in steps {
+            rows.sort();
+            plan.steps.push(Step { entity, edges, action, rows });
+        }
+    }
+
+    /// The updates of one row as one.
+    fn merged(&self, updates: &BTreeMap<EdgeId, Fate>) -> (Vec<EdgeId>, StepAction, Vec<Option<String>>) {
+        let mut assignments: BTreeMap<String, Assignment> = BTreeMap::new();
+        let mut new = Vec::new();
+        for (edge_id, fate) in updates {
+            for (column, assignment) in assigned(self.graph.edge(*edge_id), fate, &mut new) {
+                assignments.insert(column, assignment);
+            }
+        }
+        (updates.keys().copied().collect(), StepAction::Update(assignments.into_iter().collect()), new)
+    }
+}
+
+/// The kinds of consequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Delete,
+    Update,
+    Refuse,
+    Orphan,
+}
+
+fn what(edge: &Edge, fate: &Fate) -> What {
+    match fate {
+        Fate::Gone => match (&edge.on_delete, edge.origin) {
+            (OnDelete::Cascade, _) => What::Delete,
+            (OnDelete::SetNull(_) | OnDelete::SetDefault(_) | OnDelete::Set(_), _) => What::Update,
+            (OnDelete::Restrict, _) | (OnDelete::NoAction, Origin::Native) => What::Refuse,
+            (OnDelete::NoAction, Origin::Rule(_)) => What::Orphan,
+        },
+        Fate::Moved(_) => match edge.on_update {
+            OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault => What::Update,
+            OnUpdate::Restrict => What::Refuse,
+            OnUpdate::NoAction => What::Orphan,
+        },
+    }
+}
+
+/// What one reference writes into a row. Values per row are pushed onto `new`.
+fn assigned(edge: &Edge, fate: &Fate, new: &mut Vec<Option<String>>) -> Vec<(String, Assignment)> {
+    let all = |columns: &[String], assignment: &Assignment| columns.iter().map(|column| (column.clone(), assignment.clone())).collect();
+    match fate {
+        Fate::Gone => match &edge.on_delete {
+            OnDelete::SetNull(columns) => all(columns, &Assignment::Null),
+            OnDelete::SetDefault(columns) => all(columns, &Assignment::Default),
+            OnDelete::Set(values) => {
+                let value = |text: &Option<String>| text.clone().map_or(Assignment::Null, Assignment::Value);
+                values.iter().map(|(column, text)| (column.clone(), value(text))).collect()
+            }
+            OnDelete::Cascade | OnDelete::Restrict | OnDelete::NoAction => Vec::new(),
+        },
+        Fate::Moved(to) => match edge.on_update {
+            OnUpdate::Cascade => {
+                let mut assignments = Vec::new();
+                for (column, part) in edge.columns.iter().zip(to.parts()) {
+                    assignments.push((column.clone(), Assignment::PerRow(new.len())));
+                    new.push(Some(part.clone()));
+                }
+                assignments
+            }
+            OnUpdate::SetNull => all(&edge.columns, &Assignment::Null),
+            OnUpdate::SetDefault => all(&edge.columns, &Assignment::Default),
+            OnUpdate::Restrict | OnUpdate::NoAction => Vec::new(),
+        },
+    }
+}
+
+fn texts(columns: &[String], row: &ChildRow) -> Vec<String> {
+    columns_key(columns, row).map(|key| key.parts().to_vec()).unwrap_or_default()
+}

@@ -1,0 +1,239 @@
+//! A batch of events to what has to be looked into: one candidate per parent key, one copy per replica row, and every key change.
+//!
+//! One ordered reduction per key that keeps what matters of every event (H22): that a key was deleted, that it changed, where the source made
+//! its last change. A key change is never reduced away. Each record answers for the candidates of which it is the cause; the others of the
+//! same key have no effect of their own. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Move, MoveState};
+use crate::change::{ChangeEvent, Operation, Position, SourcePosition};
+use crate::graph::{Graph, TargetId};
+use crate::rules::EntityId;
+use crate::value::{Cell, Key, RowImage};
+
+/// A parent key that may be gone or moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Some event said in so many words that the row was deleted.
+    pub deleted: bool,
+    /// Some event said that the key changed.
+    pub moved: bool,
+    /// Where the source made the last change of it.
+    pub source: Option<SourcePosition>,
+    /// The record that answers for it.
+    pub cause: Position,
+    /// `cause` stands on the key's own partition.
+    pub partition_known: bool,
+}
+
+/// What is to be done with a row of an entity's copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// The last event's row; `None` if it says that the row is gone.
+    pub row: Option<RowImage>,
+    /// The row must be read from its owner: the event could not be read exactly, or has no position to compare.
+    pub reread: bool,
+    /// Where the source made the change.
+    pub source: Option<SourcePosition>,
+    /// The record that answers for it.
+    pub cause: Position,
+}
+
+/// What a batch comes to.
+#[derive(Debug, Default)]
+pub struct Reduced {
+    /// Parent keys to look into.
+    pub candidates: BTreeMap<(TargetId, Key), Candidate>,
+    /// Key changes, in the order read.
+    pub moves: BTreeMap<TargetId, Vec<(Move, Position)>>,
+    /// Keys that had an insert, update or delete of their own, with the last position: a finished key change before it is history.
+    pub lived: BTreeMap<(TargetId, Key), Option<SourcePosition>>,
+    /// Rows of copies, per entity.
+    pub copies: BTreeMap<(EntityId, Key), Copy>,
+    /// Entities whose table was truncated.
+    pub truncated: BTreeMap<EntityId, Position>,
+}
+
+/// Reduces events, in the order read. `copied` says which entities have replicas.
+#[must_use]
+pub fn reduce(graph: &Graph, copied: &BTreeSet<EntityId>, events: &[(Position, ChangeEvent)]) -> Reduced {
+    let mut reducer = Reducer { graph, copied, reduced: Reduced::default() };
+    for (at, event) in events {
+        reducer.take(at, event);
+    }
+    reducer.pair_by_position(events);
+    reducer.reduced
+}
+
+struct Reducer<'a> {
+    graph: &'a Graph,
+    copied: &'a BTreeSet<EntityId>,
+    reduced: Reduced,
+}
+
+impl Reducer<'_> {
+    fn take(&mut self, at: &Position, event: &ChangeEvent) {
+        let entity = event.entity;
+        let target = self.graph.key_target(entity);
+        match &event.operation {
+            Operation::Upsert { key, moved_from } => {
+                if let Some(old) = moved_from.as_ref().filter(|old| *old != key) {
+                    self.moved(at, event, target, (old, Some(key)), Word::MovedElsewhere);
+                }
+                self.reduced.lived.insert((target, key.clone()), event.source.clone());
+                self.other_columns_changed(at, event);
+                let row = Some(event.after.clone());
+                self.copy(at, event, key, row, event.reread || event.source.is_none());
+            }
+            Operation::Delete { key } => {
+                self.candidate(at, event, target, key.clone(), Word::Deleted);
+                self.reduced.lived.insert((target, key.clone()), event.source.clone());
+                self.other_columns_gone(at, event);
+                self.copy(at, event, key, None, false);
+            }
+            Operation::KeyChange { key, to } => {
+                // A key that "changed" to itself is a row moved between partitions of its table: it lives, or the look-up will say.
+                if to.as_ref() == Some(key) {
+                    self.candidate(at, event, target, key.clone(), Word::Deleted);
+                } else {
+                    self.moved(at, event, target, (key, to.as_ref()), Word::Moved);
+                }
+                // Whether the row's other unique columns changed with it, the new row will say, perhaps on another partition.
+                for (other, columns) in self.other_targets(entity) {
+                    if let Some(value) = key_in(&columns, &event.before) {
+                        self.moved(at, event, other, (&value, None), Word::Moved);
+                    }
+                }
+                self.copy(at, event, key, None, false);
+            }
+            Operation::Hint { key } => {
+                self.candidate(at, event, target, key.clone(), Word::Hint);
+                self.copy(at, event, key, None, false);
+            }
+            Operation::Truncate => {
+                self.reduced.truncated.insert(entity, at.clone());
+            }
+        }
+    }
+
+    fn moved(&mut self, at: &Position, event: &ChangeEvent, target: TargetId, (from, to): (&Key, Option<&Key>), word: Word) {
+        if self.graph.edges_at(target).next().is_none() {
+            return;
+        }
+        let one = Move { from: from.clone(), to: to.cloned(), source: event.source.clone(), state: MoveState::Open };
+        let moves = self.reduced.moves.entry(target).or_default();
+        // A tombstone of the first half repeats it without a position; the second half repeats it with the same one.
+        let known = moves.iter_mut().find(|(known, _)| {
+            known.from == one.from && known.to == one.to && (known.source == one.source || one.source.is_none() || known.source.is_none())
+        });
+        match known {
+            Some((known, _)) => known.source = known.source.take().or(one.source),
+            None => moves.push((one, at.clone())),
+        }
+        self.candidate(at, event, target, from.clone(), word);
+    }
+
+    fn candidate(&mut self, at: &Position, event: &ChangeEvent, target: TargetId, key: Key, word: Word) {
+        if self.graph.edges_at(target).next().is_none() {
+            return;
+        }
+        let fresh = Candidate { deleted: false, moved: false, source: None, cause: at.clone(), partition_known: word != Word::MovedElsewhere };
+        let candidate = self.reduced.candidates.entry((target, key)).or_insert(fresh);
+        match word {
+            Word::Deleted => candidate.deleted = true,
+            Word::Moved | Word::MovedElsewhere => candidate.moved = true,
+            Word::Hint => {}
+        }
+        if word != Word::MovedElsewhere && !candidate.partition_known {
+            (candidate.cause, candidate.partition_known) = (at.clone(), true);
+        }
+        if event.source.is_some() {
+            candidate.source = event.source.clone();
+        }
+    }
+
+    /// A deleted row also takes its other unique columns with it, as far as the event is known to tell them truly (H10).
+    fn other_columns_gone(&mut self, at: &Position, event: &ChangeEvent) {
+        for (target, columns) in self.other_targets(event.entity) {
+            if let Some(key) = key_in(&columns, &event.before) {
+                self.candidate(at, event, target, key, Word::Deleted);
+            }
+        }
+    }
+
+    /// An update that changes unique columns other than the key is a key change for the references that point at them.
+    fn other_columns_changed(&mut self, at: &Position, event: &ChangeEvent) {
+        for (target, columns) in self.other_targets(event.entity) {
+            let Some(after) = key_in(&columns, &event.after) else { continue };
+            if let Some(before) = key_in(&columns, &event.before).filter(|before| *before != after) {
+                self.moved(at, event, target, (&before, Some(&after)), Word::Moved);
+            }
+            self.reduced.lived.insert((target, after), event.source.clone());
+        }
+    }
+
+    fn other_targets(&self, entity: EntityId) -> Vec<(TargetId, Vec<String>)> {
+        let key = self.graph.key_target(entity);
+        self.graph.targets_of(entity).filter(|(id, _)| *id != key).map(|(id, target)| (id, target.columns.clone())).collect()
+    }
+
+    fn copy(&mut self, at: &Position, event: &ChangeEvent, key: &Key, row: Option<RowImage>, reread: bool) {
+        if !self.copied.contains(&event.entity) {
+            return;
+        }
+        let copy = Copy { row, reread, source: event.source.clone(), cause: at.clone() };
+        match self.reduced.copies.entry((event.entity, key.clone())) {
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(copy);
+            }
+            std::collections::btree_map::Entry::Occupied(mut occupied) => {
+                let known = occupied.get_mut();
+                // An older event that comes later (a repeat, a snapshot read) does not undo a newer one. Without a position the order read decides.
+                let stale = match (&copy.source, &known.source) {
+                    (Some(new), Some(old)) => new.compare(old) == Some(std::cmp::Ordering::Less),
+                    _ => false,
+                };
+                if !stale {
+                    let source = copy.source.clone().or_else(|| known.source.clone());
+                    *known = Copy { source, ..copy };
+                }
+            }
+        }
+    }
+
+    /// A connector or transform that leaves the key change headers away still makes both halves at one position of the source (H6).
+    fn pair_by_position(&mut self, events: &[(Position, ChangeEvent)]) {
+        let mut created: BTreeMap<(EntityId, String), Key> = BTreeMap::new();
+        for (_, event) in events {
+            if let (Operation::Upsert { key, moved_from: None }, Some(source), false) = (&event.operation, &event.source, event.snapshot) {
+                created.insert((event.entity, source.to_string()), key.clone());
+            }
+        }
+        for (at, event) in events {
+            let (Operation::Delete { key }, Some(source)) = (&event.operation, &event.source) else { continue };
+            if let Some(new) = created.get(&(event.entity, source.to_string())).filter(|new| *new != key) {
+                let (new, target) = (new.clone(), self.graph.key_target(event.entity));
+                self.moved(at, event, target, (key, Some(&new)), Word::Moved);
+                // The delete was half of a key change: it is not the row's end.
+                if let Some(candidate) = self.reduced.candidates.get_mut(&(target, key.clone())) {
+                    candidate.deleted = false;
+                }
+            }
+        }
+    }
+}
+
+/// What an event says of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Deleted,
+    Moved,
+    /// Said by the new key's record, which may stand on another partition.
+    MovedElsewhere,
+    Hint,
+}
+
+fn key_in(columns: &[String], image: &RowImage) -> Option<Key> {
+    Key::from_cells(columns.iter().map(|column| image.get(column).unwrap_or(&Cell::Unknown)))
+}

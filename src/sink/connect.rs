@@ -1,0 +1,83 @@
+//! From a url to a database; and the ledger's migrations, which ship inside the binary.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+use super::postgres::Postgres;
+use super::sqlite::Sqlite;
+use super::{Database, Dialect, Fault, SinkError};
+
+/// What a database is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Rows and ledger are written.
+    Write,
+    /// Parents only: looked up, never written.
+    Read,
+}
+
+/// Where a database is. The url holds a secret: neither printed nor compared in public.
+#[derive(Clone)]
+pub struct Location {
+    /// `postgres://…` or `sqlite:…`.
+    pub url: String,
+    /// What it is for.
+    pub access: Access,
+}
+
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Location").field("url", &"…").field("access", &self.access).finish()
+    }
+}
+
+/// Why a url cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The scheme is none of ours.
+    #[error("the url begins with none of `postgres://`, `postgresql://`, `sqlite:`")]
+    Scheme,
+    /// The driver cannot read it.
+    #[error("not a {driver} url")]
+    Url {
+        /// The driver's name.
+        driver: &'static str,
+    },
+}
+
+impl Location {
+    /// Opens a pool. Connects when first used.
+    ///
+    /// # Errors
+    /// If the url is not one of a database that we know.
+    pub fn open(&self) -> Result<Arc<dyn Database>, ConnectError> {
+        match self.url.split_once(':') {
+            Some(("postgres" | "postgresql", _)) => Ok(Arc::new(Postgres::open(&self.url)?)),
+            Some(("sqlite", _)) => Ok(Arc::new(Sqlite::open(&self.url, self.access)?)),
+            _ => Err(ConnectError::Scheme),
+        }
+    }
+}
+
+/// The ledger's migrations for a dialect, kept in a table of our own name: the service may use sqlx's default table itself.
+pub(super) fn migrator(dialect: Dialect) -> Migrator {
+    let ledger = match dialect {
+        Dialect::Postgres => include_str!("../../migrations/postgres/0001_ledger.sql"),
+        Dialect::Sqlite => include_str!("../../migrations/sqlite/0001_ledger.sql"),
+    };
+    let migration = Migration::new(1, Cow::Borrowed("ledger"), MigrationType::Simple, ledger.into_sql_str(), false);
+    let mut migrator = Migrator::with_migrations(vec![migration]);
+    migrator.dangerous_set_table_name("entail_migrations");
+    migrator
+}
+
+pub(super) fn migration_failed(error: &MigrateError, fault: fn(&sqlx::Error) -> (Fault, String)) -> SinkError {
+    let (fault, detail) = match error {
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => fault(cause),
+        other => (Fault::Other("migrate".to_owned()), other.to_string()),
+    };
+    SinkError::Database { what: "migrating the ledger".to_owned(), fault, detail }
+}

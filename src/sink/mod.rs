@@ -1,0 +1,239 @@
+//! Databases as the rest sees them: one trait for a database, one for a transaction in it.
+//!
+//! A driver is thin: a pool, transactions, what the catalog says, and the class of each error. SQL text is made in [`statement`] and in the
+//! ledger, from names that the catalog reported ([`TableRef`]) and from binds; a driver adds nothing to it. Every result column is text, so
+//! that no driver converts a key (H54, H59). A third database is one more file beside `postgres.rs` and `sqlite.rs`, and its dialect.
+
+use async_trait::async_trait;
+
+use crate::error::Disposition;
+use crate::rules::TableName;
+
+mod catalog;
+mod connect;
+mod postgres;
+mod sqlite;
+pub mod statement;
+
+pub use catalog::{Column, ForeignKey, NativeAction, ReplicaIdentity, TableRef};
+pub use connect::{Access, ConnectError, Location};
+pub use statement::{Bind, Dialect, Statement};
+
+/// One row of a result: texts, `None` for NULL, in the order of the statement's columns.
+pub type Row = Vec<Option<String>>;
+
+/// A database: a pool of connections to one primary.
+#[async_trait]
+pub trait Database: Send + Sync {
+    /// How SQL is written for it.
+    fn dialect(&self) -> Dialect;
+
+    /// A text that names this database for good: another server, a restored copy or another file has another one.
+    async fn identity(&self) -> Result<String, SinkError>;
+
+    /// What the catalog says of a table; `None` if there is none of that name, or the role cannot see it.
+    async fn table(&self, name: &TableName) -> Result<Option<TableRef>, SinkError>;
+
+    /// All native foreign keys of this database, by the names of tables.
+    async fn foreign_keys(&self) -> Result<Vec<ForeignKey>, SinkError>;
+
+    /// Opens a transaction that may write. Rows that it reads with a locking statement stay locked to its end.
+    async fn begin(&self) -> Result<Box<dyn Session>, SinkError>;
+
+    /// Runs one reading statement in a fresh snapshot, outside any open transaction, on the primary.
+    async fn read(&self, statement: &Statement) -> Result<Vec<Row>, SinkError>;
+
+    /// Where the database's own log ends now: whatever was committed before this call stands before it. `None` if it has no log that a
+    /// connector follows.
+    async fn log_end(&self) -> Result<Option<u64>, SinkError>;
+
+    /// Writes a marker into the log, so that an idle connector has something to send behind what it sent.
+    async fn mark(&self) -> Result<(), SinkError>;
+
+    /// Brings the ledger's tables to this program's version. A repeat does nothing.
+    async fn migrate(&self) -> Result<(), SinkError>;
+
+    /// Closes all connections.
+    async fn close(&self);
+}
+
+/// An open transaction. Dropping it rolls back.
+#[async_trait]
+pub trait Session: Send {
+    /// Runs a statement and returns its rows.
+    async fn query(&mut self, statement: &Statement) -> Result<Vec<Row>, SinkError>;
+
+    /// Runs a statement and returns how many rows it touched.
+    async fn execute(&mut self, statement: &Statement) -> Result<u64, SinkError>;
+
+    /// Commits. After an error nobody knows whether the work is durable: the ledger does.
+    async fn commit(self: Box<Self>) -> Result<(), SinkError>;
+
+    /// Rolls back; errors mean the server has done so itself.
+    async fn rollback(self: Box<Self>);
+}
+
+/// What kind of trouble a database reported. By SQLSTATE or result code, never by text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection could not be made or was lost, or the server is shutting down or starting.
+    Connection,
+    /// Deadlock, serialization failure, lock or statement timeout, busy file.
+    Contention,
+    /// Out of disk, memory or connections.
+    Resources,
+    /// The server is a standby or read-only.
+    ReadOnly,
+    /// A constraint refused the rows. Its name, if the server gave one.
+    Constraint(ConstraintKind, Option<String>),
+    /// A value does not fit its type.
+    Value,
+    /// The role lacks a privilege, or row security would have filtered rows (H65).
+    Privilege,
+    /// A table or column is not there.
+    UnknownObject,
+    /// A password or user was refused.
+    Authentication,
+    /// Anything else, by the server's code.
+    Other(String),
+}
+
+/// Which kind of constraint refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConstraintKind {
+    /// A NULL in a NOT NULL column.
+    NotNull,
+    /// A native foreign key.
+    ForeignKey,
+    /// A unique key.
+    Unique,
+    /// A check, or any other.
+    Check,
+}
+
+/// An error of a database.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The database itself reported or caused it. Never quotes row values (H98).
+    #[error("{what}: {detail}")]
+    Database {
+        /// What was attempted, in words.
+        what: String,
+        /// The class of the error.
+        fault: Fault,
+        /// The server's code and, where it is harmless, its message.
+        detail: String,
+    },
+    /// The answer does not have the form that the statement guarantees; never read as "nothing there" (H68).
+    #[error("{what}: expected {expected}, got {got}")]
+    Answer {
+        /// What was attempted, in words.
+        what: String,
+        /// What the statement guarantees.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// Another worker owns this partition now (H31): roll back, drop its work.
+    #[error("fenced: another worker owns {partition} in database `{database}`")]
+    Fenced {
+        /// The database whose ledger said so.
+        database: String,
+        /// The partition lost.
+        partition: String,
+    },
+    /// The ledger is missing or of another version.
+    #[error("database `{database}` has no entail ledger of this version")]
+    NoLedger {
+        /// The database.
+        database: String,
+    },
+    /// The default that a reference would write names no living parent (H110).
+    #[error("the default of reference `{reference}` names no living parent")]
+    DefaultWithoutParent {
+        /// The reference.
+        reference: String,
+    },
+    /// A look-up was answered by a server that is not the primary (H66).
+    #[error("the server is a standby, not a primary")]
+    Standby,
+    /// What the database did is not what the plan said: a trigger or rule stands between (H64).
+    #[error("{what}: {expected} rows planned, {got} done; does a trigger or rule stand in the way?")]
+    Swallowed {
+        /// The step.
+        what: String,
+        /// Rows planned.
+        expected: usize,
+        /// Rows done.
+        got: usize,
+    },
+}
+
+impl SinkError {
+    /// What happens to the work. The whole table is in a test below.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Database { fault, .. } => match fault {
+                Fault::Connection | Fault::Contention | Fault::Resources | Fault::ReadOnly | Fault::Authentication | Fault::Other(_) => {
+                    Disposition::Retry
+                }
+                Fault::Constraint(..) | Fault::Value => Disposition::DeadLetter,
+                Fault::Privilege | Fault::UnknownObject => Disposition::Halt,
+            },
+            Self::Standby | Self::Answer { .. } => Disposition::Retry,
+            Self::Fenced { .. } | Self::NoLedger { .. } | Self::Swallowed { .. } | Self::DefaultWithoutParent { .. } => Disposition::Halt,
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Database { fault, .. } => match fault {
+                Fault::Connection => "is the server up, and are host and port in the url right?",
+                Fault::Authentication => "check user, password and database in the url",
+                Fault::Contention | Fault::Resources => "the work is tried again",
+                Fault::ReadOnly => "point the url at the primary",
+                Fault::Constraint(..) => "the target table has a constraint that the event's row does not meet",
+                Fault::Value => "the event's value does not fit the target's column type",
+                Fault::Privilege => "see the grants in the README; row security must not apply to this role",
+                Fault::UnknownObject => "the schema changed: compare it with the rules",
+                Fault::Other(_) => "the work is tried again; look the code up in the server's manual",
+            },
+            Self::Answer { .. } => "the work is tried again",
+            Self::Fenced { .. } => "another worker has taken over; this one drops the partition",
+            Self::NoLedger { .. } => "run `entail migrate`, or `entail run --migrate`",
+            Self::DefaultWithoutParent { .. } => "create the parent that the column's default names, or change the default or the rule",
+            Self::Standby => "point the url at the primary, never at a replica or a read pool",
+            Self::Swallowed { .. } => "look at the triggers and rules of the table",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_the_class_that_the_readme_says() {
+        let class = |fault| SinkError::Database { what: String::new(), fault, detail: String::new() }.disposition();
+        let retry = [Fault::Connection, Fault::Contention, Fault::Resources, Fault::ReadOnly, Fault::Authentication, Fault::Other("XX000".into())];
+        for fault in retry {
+            assert_eq!(class(fault.clone()), Disposition::Retry, "{fault:?}");
+        }
+        let dead = [
+            Fault::Constraint(ConstraintKind::NotNull, None),
+            Fault::Constraint(ConstraintKind::ForeignKey, None),
+            Fault::Constraint(ConstraintKind::Unique, None),
+            Fault::Constraint(ConstraintKind::Check, None),
+            Fault::Value,
+        ];
+        for fault in dead {
+            assert_eq!(class(fault.clone()), Disposition::DeadLetter, "{fault:?}");
+        }
+        for fault in [Fault::Privilege, Fault::UnknownObject] {
+            assert_eq!(class(fault.clone()), Disposition::Halt, "{fault:?}");
+        }
+    }
+}

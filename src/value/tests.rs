@@ -1,0 +1,127 @@
+//! Canonical texts, and which column types may be compared.
+
+use super::{ColumnType, Comparability, IntType, ValueError, comparable};
+
+const I64: ColumnType = ColumnType::Int(IntType { bits: 64, unsigned: false });
+const U64: ColumnType = ColumnType::Int(IntType { bits: 64, unsigned: true });
+
+fn decimal(scale: impl Into<Option<u16>>) -> ColumnType {
+    ColumnType::Decimal { scale: scale.into() }
+}
+
+#[test]
+fn canonical_texts_of_databases_and_rules() {
+    let int = |bits, unsigned| ColumnType::Int(IntType { bits, unsigned });
+    let good = [
+        (I64, "42", "42"),
+        (I64, "042", "42"),
+        (I64, "42.0", "42"),
+        (I64, "+42", "42"),
+        (I64, " 42 ", "42"),
+        (I64, "-0", "0"),
+        (U64, "18446744073709551615", "18446744073709551615"),
+        (int(8, false), "-128", "-128"),
+        (int(8, true), "255", "255"),
+        (decimal(2), "5", "5.00"),
+        (decimal(2), "-005.5", "-5.50"),
+        (decimal(2), "0.05", "0.05"),
+        (decimal(4), "1.230", "1.2300"),
+        (decimal(None), "5.500", "5.5"),
+        (decimal(None), "100", "100"),
+        (ColumnType::Bool, "t", "true"),
+        (ColumnType::Bool, "0", "false"),
+        (ColumnType::Text, " a ", " a "),
+        (ColumnType::Char, "a  ", "a"),
+        (ColumnType::Uuid, "7B1E6F0E-2A0B-4F3C-9D8E-112233445566", "7b1e6f0e-2a0b-4f3c-9d8e-112233445566"),
+        (ColumnType::Bytes, "\\x00FF", "00ff"),
+        (ColumnType::Bytes, "00ff", "00ff"),
+        (ColumnType::Date, "2024-02-29", "2024-02-29"),
+        (ColumnType::Time { precision: 6 }, "04:05:11.789000", "04:05:11.789"),
+        (ColumnType::Timestamp { precision: 6 }, "2018-06-20 15:13:16.945104", "2018-06-20 15:13:16.945104"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03.5+02", "2018-06-20 13:37:03.5+00"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03-00:30:15", "2018-06-20 16:07:18+00"),
+    ];
+    for (kind, text, canonical) in good {
+        assert_eq!(kind.canonical(text).as_deref(), Ok(canonical), "{kind:?} {text}");
+        assert_eq!(kind.canonical(canonical).as_deref(), Ok(canonical), "{kind:?}: not its own canonical text");
+    }
+    let bad = [
+        (I64, "12abc"),
+        (I64, ""),
+        (I64, "4e1"),
+        (I64, "1,000"),
+        (I64, "42.5"),
+        (I64, "--1"),
+        (I64, "4 2"),
+        (I64, "٤٢"),
+        (I64, "42."),
+        (int(8, false), "128"),
+        (int(8, true), "256"),
+        (int(16, true), "-1"),
+        (decimal(2), "1.234"),
+        (decimal(2), "NaN"),
+        (ColumnType::Bool, "yes"),
+        (ColumnType::Uuid, "7b1e6f0e"),
+        (ColumnType::Bytes, "0"),
+        (ColumnType::Bytes, "0g"),
+        (ColumnType::Date, "2023-02-29"),
+        (ColumnType::Date, "0044-03-15 BC"),
+        (ColumnType::Date, "18-6-20"),
+        (ColumnType::Time { precision: 6 }, "24:00:01"),
+        (ColumnType::Time { precision: 3 }, "04:05:11.7891"),
+        (ColumnType::Timestamp { precision: 6 }, "2018-06-20"),
+        (ColumnType::Timestamp { precision: 6 }, "2018-06-20 15:37:03+02"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03"),
+    ];
+    for (kind, text) in bad {
+        let error = kind.canonical(text).expect_err(text);
+        assert!(!error.hint().is_empty());
+    }
+    assert_eq!(I64.canonical("42.5"), Err(ValueError::TooPrecise { kept: 0 }));
+}
+
+#[test]
+fn h56_a_child_may_not_have_a_coarser_equality() {
+    use ColumnType as T;
+    use Comparability::{Narrower, No, Same};
+    let int = |bits| T::Int(IntType { bits, unsigned: false });
+    let time = |precision| T::Timestamp { precision };
+    let cases = [
+        (int(32), int(64), Same),
+        (I64, U64, Same),
+        (I64, decimal(0), Same),
+        (decimal(0), I64, Same),
+        (I64, decimal(None), Same),
+        (decimal(None), I64, No),
+        (decimal(2), decimal(2), Same),
+        (decimal(2), decimal(0), No),
+        (decimal(0), decimal(2), No),
+        (decimal(None), decimal(2), No),
+        (T::Text, T::Text, Same),
+        (T::Text, T::Char, No),
+        (T::Char, T::Char, Same),
+        (T::Char, T::Text, Narrower),
+        (T::Uuid, T::Text, Narrower),
+        (T::Uuid, T::Char, Narrower),
+        (I64, T::Text, Narrower),
+        (T::Text, I64, No),
+        (T::Text, T::Uuid, No),
+        (T::Uuid, T::Bytes, No),
+        (T::Bool, I64, No),
+        (T::Date, time(6), No),
+        (time(3), time(6), Same),
+        (time(6), time(3), No),
+        (time(6), T::TimestampTz { precision: 6 }, No),
+        (T::Float, T::Float, No),
+        (T::Json, T::Json, No),
+        (T::Other("inet".into()), T::Other("inet".into()), No),
+        (T::Other("inet".into()), T::Text, No),
+        (I64, T::Float, No),
+    ];
+    for (parent, child, expected) in cases {
+        assert_eq!(comparable(&parent, &child), expected, "{parent:?} {child:?}");
+        if expected != No {
+            assert!(parent.is_key_type() && child.is_key_type());
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The test bed: real servers (`bed`, `connect`, `kafka`, `postgres`) and how to wait for them (`wait`). It knows nothing of entail.
+
+// What no test needs at the moment stays for the next one.
+#![allow(dead_code, reason = "a bed offers more than each set of tests uses")]
+
+pub(crate) mod bed;
+pub(crate) mod connect;
+pub(crate) mod kafka;
+pub(crate) mod postgres;
+pub(crate) mod wait;
