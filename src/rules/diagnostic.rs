@@ -69,12 +69,12 @@ pub struct Related {
 
 impl Diagnostic {
     /// An error at a place.
-    pub(super) fn error(code: &'static str, spot: Spot<'_>, message: impl Into<String>) -> Self {
+    pub(crate) fn error(code: &'static str, spot: Spot<'_>, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, spot, message.into())
     }
 
     /// A warning at a place.
-    pub(super) fn warning(code: &'static str, spot: Spot<'_>, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(code: &'static str, spot: Spot<'_>, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, spot, message.into())
     }
 
@@ -84,19 +84,19 @@ impl Diagnostic {
     }
 
     /// The same with words under the marked text.
-    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
     /// The same with advice.
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// The same with one more place.
-    pub(super) fn related(mut self, spot: Spot<'_>, label: impl Into<String>) -> Self {
+    pub(crate) fn related(mut self, spot: Spot<'_>, label: impl Into<String>) -> Self {
         self.related.push(Related { file: spot.file.to_owned(), span: spot.start..spot.end, label: label.into() });
         self
     }
@@ -150,7 +150,7 @@ pub fn render_json(diagnostics: &[Diagnostic], files: &[SourceFile]) -> String {
 }
 
 /// Text from a file, fit to stand in a message: not longer than a line, nothing that a terminal would obey.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
     let mut result = String::new();
     for (index, c) in text.chars().enumerate() {

@@ -17,33 +17,33 @@ const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Text with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Word<'f> {
-    pub(super) text: String,
-    pub(super) spot: Spot<'f>,
+pub(crate) struct Word<'f> {
+    pub(crate) text: String,
+    pub(crate) spot: Spot<'f>,
 }
 
 /// The texts of words, in order.
-pub(super) fn texts(words: &[Word<'_>]) -> Vec<String> {
+pub(crate) fn texts(words: &[Word<'_>]) -> Vec<String> {
     words.iter().map(|word| word.text.clone()).collect()
 }
 
 /// Names as they are shown in a message: `a`, `b`.
-pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(|name| format!("`{}`", shown(name))).collect::<Vec<_>>().join(", ")
 }
 
 /// A mapping whose keys are known, looked up by key.
-pub(super) struct Fields<'n, 'f> {
+pub(crate) struct Fields<'n, 'f> {
     what: String,
     /// Where the mapping begins.
-    pub(super) spot: Spot<'f>,
+    pub(crate) spot: Spot<'f>,
     found: BTreeMap<&'n str, &'n Entry<'f>>,
     misspelt: BTreeSet<&'static str>,
 }
 
 impl<'n, 'f> Fields<'n, 'f> {
     /// Reads a mapping; reports keys that are not known or written twice. `what` begins its messages: "entity `crm.customer`".
-    pub(super) fn read(node: &'n Node<'f>, what: &str, known: &[&'static str], problems: &mut Vec<Diagnostic>) -> Option<Self> {
+    pub(crate) fn read(node: &'n Node<'f>, what: &str, known: &[&'static str], problems: &mut Vec<Diagnostic>) -> Option<Self> {
         let entries = mapping(node, what, problems)?;
         let mut fields = Self { what: what.to_owned(), spot: node.spot, found: BTreeMap::new(), misspelt: BTreeSet::new() };
         for entry in entries {
@@ -62,12 +62,12 @@ impl<'n, 'f> Fields<'n, 'f> {
     }
 
     /// The value of a key, if it is written.
-    pub(super) fn optional(&self, key: &str) -> Option<&'n Node<'f>> {
+    pub(crate) fn optional(&self, key: &str) -> Option<&'n Node<'f>> {
         self.found.get(key).map(|entry| &entry.value)
     }
 
     /// The value of a key that must be written. Where it is misspelt, the unknown key was reported already.
-    pub(super) fn required(&self, key: &str, hint: &str, problems: &mut Vec<Diagnostic>) -> Option<&'n Node<'f>> {
+    pub(crate) fn required(&self, key: &str, hint: &str, problems: &mut Vec<Diagnostic>) -> Option<&'n Node<'f>> {
         let found = self.optional(key);
         if found.is_none() && !self.misspelt.contains(key) {
             problems.push(missing_key(&self.what, self.spot, key, hint));
@@ -76,13 +76,13 @@ impl<'n, 'f> Fields<'n, 'f> {
     }
 
     /// Whether a key is written, rightly or nearly so.
-    pub(super) fn mentions(&self, key: &str) -> bool {
+    pub(crate) fn mentions(&self, key: &str) -> bool {
         self.found.contains_key(key) || self.misspelt.contains(key)
     }
 }
 
 /// The problem of a key that must be written and is not.
-pub(super) fn missing_key(what: &str, spot: Spot<'_>, key: &str, hint: &str) -> Diagnostic {
+pub(crate) fn missing_key(what: &str, spot: Spot<'_>, key: &str, hint: &str) -> Diagnostic {
     Diagnostic::error("missing-key", spot, format!("{what}: `{key}` is missing")).label(format!("has no `{key}`")).hint(hint)
 }
 
@@ -109,14 +109,14 @@ fn mapping<'n, 'f>(node: &'n Node<'f>, what: &str, problems: &mut Vec<Diagnostic
 }
 
 /// The problem of a node of another kind than wanted.
-pub(super) fn wrong_kind(node: &Node<'_>, what: &str, wanted: &str, found: &str) -> Diagnostic {
+pub(crate) fn wrong_kind(node: &Node<'_>, what: &str, wanted: &str, found: &str) -> Diagnostic {
     Diagnostic::error("wrong-kind", node.spot, format!("{what} must be {wanted}, not {found}"))
         .label(format!("this is {found}"))
         .hint(format!("write {wanted} here, or remove the key if it is not needed"))
 }
 
 /// The items of a list that must not be empty.
-pub(super) fn list<'n, 'f>(node: &'n Node<'f>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<&'n [Node<'f>]> {
+pub(crate) fn list<'n, 'f>(node: &'n Node<'f>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<&'n [Node<'f>]> {
     match &node.value {
         Value::List(items) if items.is_empty() => {
             problems.push(empty_list(node.spot, what));
@@ -137,7 +137,7 @@ fn empty_list(spot: Spot<'_>, what: &str) -> Diagnostic {
 }
 
 /// A name: text, not empty, without control characters, outer blanks and wildcards.
-pub(super) fn name<'f>(node: &Node<'f>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Word<'f>> {
+pub(crate) fn name<'f>(node: &Node<'f>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Word<'f>> {
     let text = match &node.value {
         Value::Text(text) => text,
         Value::Bool(written) | Value::Number(written) => {
@@ -168,7 +168,7 @@ pub(super) fn name<'f>(node: &Node<'f>, what: &str, problems: &mut Vec<Diagnosti
 }
 
 /// A name or a list of names, none of them twice.
-pub(super) fn names<'f>(node: &Node<'f>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Vec<Word<'f>>> {
+pub(crate) fn names<'f>(node: &Node<'f>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Vec<Word<'f>>> {
     if !matches!(node.value, Value::List(_)) {
         return name(node, what, problems).map(|word| vec![word]);
     }
@@ -190,7 +190,7 @@ fn report_repeats(words: &[Word<'_>], what: &str, problems: &mut Vec<Diagnostic>
 }
 
 /// A mapping from column names, none of them twice, to whatever.
-pub(super) fn columns<'n, 'f>(node: &'n Node<'f>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Vec<(Word<'f>, &'n Node<'f>)>> {
+pub(crate) fn columns<'n, 'f>(node: &'n Node<'f>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Vec<(Word<'f>, &'n Node<'f>)>> {
     let before = problems.len();
     let mut seen: BTreeMap<String, &Node<'f>> = BTreeMap::new();
     let mut result = Vec::new();
@@ -205,7 +205,7 @@ pub(super) fn columns<'n, 'f>(node: &'n Node<'f>, what: &str, problems: &mut Vec
 }
 
 /// A column's value as written: text, number or truth value; where `nullable`, also null, which is an inner `None`.
-pub(super) fn value(node: &Node<'_>, what: &str, nullable: bool, problems: &mut Vec<Diagnostic>) -> Option<Option<String>> {
+pub(crate) fn value(node: &Node<'_>, what: &str, nullable: bool, problems: &mut Vec<Diagnostic>) -> Option<Option<String>> {
     match &node.value {
         Value::Null if nullable => Some(None),
         Value::Null => {
@@ -229,7 +229,7 @@ pub(super) fn value(node: &Node<'_>, what: &str, nullable: bool, problems: &mut 
 }
 
 /// One of a few words.
-pub(super) fn word<T: Clone>(
+pub(crate) fn word<T: Clone>(
     node: &Node<'_>,
     what: &str,
     code: &'static str,
@@ -247,7 +247,7 @@ pub(super) fn word<T: Clone>(
 }
 
 /// A whole number above zero.
-pub(super) fn count(node: &Node<'_>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<u64> {
+pub(crate) fn count(node: &Node<'_>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<u64> {
     let digits = match &node.value {
         Value::Number(written) if written.bytes().all(|b| b.is_ascii_digit()) => written.parse().ok(),
         Value::Number(_) | Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
@@ -261,7 +261,7 @@ pub(super) fn count(node: &Node<'_>, what: &str, problems: &mut Vec<Diagnostic>)
 }
 
 /// A duration written for people: `15m`, `1h 30m`.
-pub(super) fn duration(node: &Node<'_>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Duration> {
+pub(crate) fn duration(node: &Node<'_>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Duration> {
     const HINT: &str = "a number and a unit, as in `500ms`, `20s`, `15m`, `2h` or `7d`";
     let written = match &node.value {
         Value::Text(text) => text.as_str(),

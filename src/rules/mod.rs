@@ -9,12 +9,12 @@ use std::fmt;
 use std::time::Duration;
 
 mod check;
-mod diagnostic;
-mod fields;
+pub(crate) mod diagnostic;
+pub(crate) mod fields;
 mod fingerprint;
 mod load;
-mod suggest;
-mod syntax;
+pub(crate) mod suggest;
+pub(crate) mod syntax;
 
 pub use check::{Checked, check};
 pub use diagnostic::{Diagnostic, Related, Severity, render_json, render_text};

@@ -15,7 +15,7 @@ use serde_saphyr::{Error, Location, Options, Spanned};
 use super::diagnostic::Diagnostic;
 
 /// Largest rules file, in bytes; refused before parsing. Some thousand references fit.
-pub(super) const MAX_FILE_BYTES: usize = 1 << 20;
+pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
 /// Nesting allowed; the format itself needs seven levels.
 const MAX_DEPTH: usize = 16;
 /// Parser events that aliases may add. Each costs about ten microseconds in an unoptimised build.
@@ -32,23 +32,23 @@ pub struct SourceFile {
 
 /// A place in a file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spot<'f> {
-    pub(super) file: &'f str,
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(crate) struct Spot<'f> {
+    pub(crate) file: &'f str,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// A node of the tree.
 #[derive(Debug)]
-pub(super) struct Node<'f> {
+pub(crate) struct Node<'f> {
     /// Where it is used: for an aliased node the alias. Of a block, its first key.
-    pub(super) spot: Spot<'f>,
-    pub(super) value: Value<'f>,
+    pub(crate) spot: Spot<'f>,
+    pub(crate) value: Value<'f>,
 }
 
 /// What a node holds. Truth values and numbers are kept as written.
 #[derive(Debug)]
-pub(super) enum Value<'f> {
+pub(crate) enum Value<'f> {
     Null,
     Bool(&'f str),
     Number(&'f str),
@@ -59,14 +59,14 @@ pub(super) enum Value<'f> {
 
 /// A key with its value; a key may be written twice.
 #[derive(Debug)]
-pub(super) struct Entry<'f> {
-    pub(super) key: Node<'f>,
-    pub(super) value: Node<'f>,
+pub(crate) struct Entry<'f> {
+    pub(crate) key: Node<'f>,
+    pub(crate) value: Node<'f>,
 }
 
 impl Value<'_> {
     /// What it is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "a truth value",
@@ -78,7 +78,7 @@ impl Value<'_> {
     }
 
     /// The text of a scalar, as written.
-    pub(super) fn written(&self) -> Option<&str> {
+    pub(crate) fn written(&self) -> Option<&str> {
         match self {
             Self::Bool(written) | Self::Number(written) => Some(written),
             Self::Text(text) => Some(text),
@@ -88,7 +88,7 @@ impl Value<'_> {
 }
 
 /// Reads the tree of a file. Nothing if the file is too large, empty or not YAML; the reason is then in `problems`.
-pub(super) fn parse<'f>(file: &'f SourceFile, problems: &mut Vec<Diagnostic>) -> Option<Node<'f>> {
+pub(crate) fn parse<'f>(file: &'f SourceFile, problems: &mut Vec<Diagnostic>) -> Option<Node<'f>> {
     let top = Spot { file: &file.name, start: 0, end: 0 };
     if file.text.len() > MAX_FILE_BYTES {
         problems.push(too_large(top));
@@ -109,7 +109,7 @@ pub(super) fn parse<'f>(file: &'f SourceFile, problems: &mut Vec<Diagnostic>) ->
 }
 
 /// The problem of a file with more than [`MAX_FILE_BYTES`].
-pub(super) fn too_large(top: Spot<'_>) -> Diagnostic {
+pub(crate) fn too_large(top: Spot<'_>) -> Diagnostic {
     Diagnostic::error("file-too-large", top, format!("the file has more than the {MAX_FILE_BYTES} bytes that a rules file may have"))
         .hint("name a directory as the rules path and split the rules over several files")
 }

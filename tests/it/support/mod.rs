@@ -6,5 +6,6 @@
 pub(crate) mod bed;
 pub(crate) mod connect;
 pub(crate) mod kafka;
+pub(crate) mod local;
 pub(crate) mod postgres;
 pub(crate) mod wait;

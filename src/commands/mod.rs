@@ -1,0 +1,89 @@
+//! The command line: what can be said, and nothing else. Each command has a file of its own.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::Exit;
+use crate::telemetry::{self, LogFormat};
+
+mod check;
+mod demo;
+mod migrate;
+mod release;
+mod replay;
+mod run;
+mod shared;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  done, and something was found
+  2  the command line, the settings or the rules are wrong
+  3  halted: a person has to decide
+  4  a server could not be reached in the time given";
+
+/// Foreign keys across services.
+#[derive(Debug, Parser)]
+#[command(name = "entail", version, about = "Foreign keys across services", after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The settings: how this process connects and runs.
+    #[arg(long, global = true, env = "ENTAIL_CONFIG", default_value = "entail.yaml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// The rules, instead of those that the settings name: a file or a directory.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub rules: Option<PathBuf>,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How data on stdout looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the rules, without any server.
+    #[command(after_help = EXIT_CODES)]
+    Check(check::Arguments),
+    /// Read change topics and apply what the changes entail.
+    #[command(after_help = EXIT_CODES)]
+    Run(run::Arguments),
+    /// Read change topics again and say what would change; with `--apply` do it.
+    #[command(after_help = EXIT_CODES)]
+    Replay(replay::Arguments),
+    /// Make the ledger's tables in every database that the rules write to.
+    #[command(after_help = EXIT_CODES)]
+    Migrate(migrate::Arguments),
+    /// Open a reference or partition that was latched.
+    #[command(after_help = EXIT_CODES)]
+    Release(release::Arguments),
+    /// See it work: an embedded broker, three databases, a worker.
+    #[command(after_help = EXIT_CODES)]
+    Demo(demo::Arguments),
+}
+
+/// Runs the command that was asked for.
+///
+/// # Errors
+/// What could not be done, with its causes.
+pub fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_));
+    telemetry::start(cli.log_format, if quiet { "error" } else { "info" });
+    let global = shared::Global { config: cli.config, rules: cli.rules };
+    match cli.command {
+        Command::Check(arguments) => check::run(&global, &arguments),
+        Command::Run(arguments) => run::run(&global, &arguments),
+        Command::Replay(arguments) => replay::run(&global, &arguments),
+        Command::Migrate(arguments) => migrate::run(&global, &arguments),
+        Command::Release(arguments) => release::run(&global, &arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+    }
+}

@@ -1,0 +1,101 @@
+//! What several commands do alike: settings, runtime, and how a failed start is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::config::{self, Config};
+use crate::engine::Engine;
+use crate::error::{Disposition, Exit, chain};
+use crate::rules::render_text;
+use crate::startup::{self, StartError};
+
+/// Options of every command.
+pub(super) struct Global {
+    pub(super) config: PathBuf,
+    pub(super) rules: Option<PathBuf>,
+}
+
+impl Global {
+    /// The settings, or what is wrong with them, printed.
+    pub(super) fn read(&self) -> Result<Config, Exit> {
+        match config::read(&self.config, &|name| std::env::var(name).ok()) {
+            Ok(mut config) => {
+                if let Some(rules) = &self.rules {
+                    config.rules.clone_from(rules);
+                }
+                Ok(config)
+            }
+            Err((problems, files)) => {
+                eprint!("{}", render_text(&problems, &files));
+                Err(Exit::Usage)
+            }
+        }
+    }
+}
+
+/// A runtime for the command's edge.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")
+}
+
+/// Settings and rules to an engine whose ledgers are there.
+pub(super) struct Start {
+    pub(super) migrate: bool,
+    pub(super) patience: Duration,
+    pub(super) topics_must_exist: bool,
+}
+
+impl Start {
+    pub(super) async fn engine(&self, config: &Config) -> Result<Engine, StartError> {
+        let (rules, warnings, files) = startup::read_rules(&config.rules)?;
+        eprint!("{}", render_text(&warnings, &files));
+        startup::refuse_on_missing(&rules)?;
+        let databases = startup::open(config, self.patience).await?;
+        let model = startup::bind(rules, databases).await?;
+        for warning in &model.warnings {
+            tracing::warn!(place = warning.place, help = warning.hint, "{}", warning.message);
+        }
+        startup::ledgers(&model, self.migrate).await?;
+        let topics = model.topics.keys().cloned().collect();
+        let cluster = startup::kafka(config, topics, self.patience, self.topics_must_exist).await?;
+        let engine = startup::engine(model, config);
+        startup::identities(&engine, cluster.as_deref()).await?;
+        Ok(engine)
+    }
+}
+
+/// Prints why a start failed, with the way out, and gives the exit code.
+pub(super) fn failed(error: &StartError) -> Exit {
+    let (hint, exit) = match error {
+        StartError::Rules(problems, files) => {
+            eprint!("{}", render_text(problems, files));
+            return Exit::Usage;
+        }
+        StartError::Problems(problems) => {
+            for problem in problems {
+                eprintln!("error: {}: {}\n  help: {}", problem.place, problem.message, problem.hint);
+            }
+            return Exit::Usage;
+        }
+        StartError::Url { .. } => ("as in postgres://user@host:5432/database or sqlite:path/to/file.db", Exit::Usage),
+        StartError::Database { source, .. } => {
+            let exit = if source.disposition() == Disposition::Retry { Exit::Unavailable } else { Exit::Halted };
+            (source.hint(), exit)
+        }
+        StartError::Kafka { .. } => ("are the brokers up, and is `kafka.brokers` right?", Exit::Unavailable),
+        StartError::Topics(_) => (
+            "check `topic` in the rules; a connector makes a topic with its first event: with `--allow-missing-topics` entail waits for it",
+            Exit::Usage,
+        ),
+        StartError::OnMissing(_) => ("leave `on_missing` out until it does; `verify` is the safety net for late children", Exit::Usage),
+        StartError::Identity { .. } => (
+            "if this database was copied or restored on purpose, delete the row of `entail_identity` that names it; otherwise the settings point \
+             somewhere wrong",
+            Exit::Halted,
+        ),
+    };
+    eprintln!("error: {}\n  help: {hint}", chain(error));
+    exit
+}

@@ -1,0 +1,112 @@
+//! Records that can never succeed as they are: produced to a topic with their bytes and the reason, and acknowledged before their offset moves.
+//!
+//! The record is the original one, byte for byte, timestamp included; the reason travels in headers, also under the names that Kafka Connect
+//! uses, which existing tools read. A letter may come twice after a crash; its position says so (H43).
+
+use std::time::{Duration, SystemTime};
+
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::change::Record;
+use crate::config::Kafka;
+
+/// How long a letter may take to be acknowledged before it is tried again.
+const ACKNOWLEDGE: Duration = Duration::from_secs(30);
+
+/// Why a record is a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// At which stage: `decode` or `apply`.
+    pub stage: &'static str,
+    /// What went wrong; never quotes values.
+    pub error: String,
+    /// What to do about it.
+    pub hint: String,
+    /// The reference or replica concerned, if known.
+    pub reference: Option<String>,
+    /// How often it was tried.
+    pub attempt: u32,
+}
+
+/// The producer of dead letters.
+pub struct DeadLetters {
+    producer: FutureProducer,
+    topic: String,
+    group: String,
+}
+
+impl DeadLetters {
+    /// A producer for this topic.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the settings.
+    pub fn open(kafka: &Kafka, topic: &str) -> Result<Self, KafkaError> {
+        let mut config = rdkafka::ClientConfig::new();
+        config
+            .set("bootstrap.servers", &kafka.brokers)
+            .set("client.id", "entail")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "5")
+            .set("message.max.bytes", "67108864")
+            .set("message.timeout.ms", ACKNOWLEDGE.as_millis().to_string());
+        let consumer_only = ["session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms", "group.instance.id"];
+        for (name, value) in &kafka.properties {
+            let is_for_consumers = consumer_only.contains(&name.as_str()) || name.starts_with("fetch.") || name.starts_with("queued.");
+            if !is_for_consumers && name != "message.max.bytes" {
+                config.set(name, value);
+            }
+        }
+        Ok(Self { producer: config.create()?, topic: topic.to_owned(), group: kafka.group.clone() })
+    }
+
+    /// Produces a record, and returns when it is acknowledged.
+    ///
+    /// # Errors
+    /// If the broker does not acknowledge it in time: the record's offset must not move.
+    pub async fn send(&self, record: &Record, reason: &Reason) -> Result<(), KafkaError> {
+        let headers = self.headers(record, reason);
+        let mut letter: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&self.topic).headers(headers);
+        letter.key = record.key.as_deref();
+        letter.payload = record.value.as_deref();
+        letter.timestamp = record.timestamp;
+        let delivery = self.producer.send_result(letter).map_err(|(error, _)| error)?;
+        match delivery.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err((error, _))) => Err(error),
+            Err(_) => Err(KafkaError::Canceled),
+        }
+    }
+
+    fn headers(&self, record: &Record, reason: &Reason) -> OwnedHeaders {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 16);
+        for (name, value) in &record.headers {
+            headers = headers.insert(Header { key: name, value: value.as_deref() });
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let partition = record.at.partition.partition.to_string();
+        let offset = record.at.offset.to_string();
+        let ours = [
+            ("entail.stage", reason.stage.to_owned()),
+            ("entail.reason", reason.error.clone()),
+            ("entail.hint", reason.hint.clone()),
+            ("entail.reference", reason.reference.clone().unwrap_or_default()),
+            ("entail.position", record.at.to_string()),
+            ("entail.group", self.group.clone()),
+            ("entail.attempt", reason.attempt.to_string()),
+            ("entail.time", now.to_string()),
+            ("__connect.errors.topic", record.at.partition.topic.to_string()),
+            ("__connect.errors.partition", partition),
+            ("__connect.errors.offset", offset),
+            ("__connect.errors.connector.name", self.group.clone()),
+            ("__connect.errors.stage", reason.stage.to_owned()),
+            ("__connect.errors.exception.message", reason.error.clone()),
+        ];
+        for (name, value) in ours {
+            headers = headers.insert(Header { key: name, value: Some(value.as_bytes()) });
+        }
+        headers
+    }
+}

@@ -1,0 +1,321 @@
+//! Reads change topics again through the same stages, for reconciliation.
+//!
+//! Its partitions are assigned by hand: neither the group's offsets nor the ledger's progress move (H90). Plans are made from what the databases
+//! hold now, so on settled data nothing changes. Without `apply` every batch is rolled back and only counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::change::{self, NextOffset, Record, TopicPartition, TopicSpec};
+use crate::config::Config;
+use crate::dead_letter::DeadLetters;
+use crate::engine::{Cascade, Engine, Retry};
+use crate::rules::EntityId;
+use crate::source::assigned::{Follower, Reader};
+use crate::worker::accounts::Account;
+use crate::worker::attempt::{self, Done, Fate, Name, Shared};
+use crate::worker::markers;
+use crate::worker::waitlist::Waitlist;
+
+pub use crate::source::assigned::Place;
+
+/// How long roots may wait for their proof after the end was reached.
+const SETTLE: Duration = Duration::from_secs(20);
+/// How often an idle connector is given something to send.
+const MARK: Duration = Duration::from_secs(1);
+
+/// What to read, and what to do with it.
+pub struct Request {
+    /// The entities whose topics are read.
+    pub entities: Vec<EntityId>,
+    /// Where to begin.
+    pub from: Place,
+    /// Where to end.
+    pub until: Place,
+    /// Keep the changes.
+    pub apply: bool,
+    /// Told records done and records to do.
+    pub progress: Box<dyn Fn(u64, u64) + Send>,
+}
+
+/// What a replay found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Records by outcome, over all partitions.
+    pub account: Account,
+    /// Rows changed (or that would), per reference.
+    pub rows: BTreeMap<String, u64>,
+    /// Rows of copies, per entity.
+    pub copies: BTreeMap<String, u64>,
+    /// Roots that changed something.
+    pub roots: u64,
+    /// Roots whose parent was found alive.
+    pub spared: u64,
+    /// Roots left waiting or parked.
+    pub held_back: u64,
+    /// Records that could not be read or applied.
+    pub unreadable: u64,
+}
+
+impl Found {
+    /// Rows changed altogether.
+    #[must_use]
+    pub fn changed(&self) -> u64 {
+        self.rows.values().sum::<u64>() + self.copies.values().sum::<u64>()
+    }
+}
+
+/// Why a replay stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// librdkafka refused, or no broker answers.
+    #[error("kafka")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// A database says that a person must look.
+    #[error("halted")]
+    Halted(#[source] crate::sink::SinkError),
+    /// A fault of ours.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// The part of each partition that is read.
+type Ranges = BTreeMap<TopicPartition, (i64, i64)>;
+
+/// Replays.
+///
+/// # Errors
+/// If it cannot go on; with `apply`, what was durable is.
+pub async fn run(engine: Arc<Engine>, config: &Config, request: Request, stop: CancellationToken) -> Result<Found, ReplayError> {
+    let topics: BTreeSet<String> = request.entities.iter().filter_map(|id| engine.model.rules.entity(*id).topic.clone()).collect();
+    let (kafka, from, until) = (config.kafka.clone(), request.from, request.until);
+    let opened = tokio::task::spawn_blocking(move || open(&kafka, &topics, from, until)).await;
+    let (reader, ranges, sizes) = opened.map_err(|error| ReplayError::Broken(error.to_string()))??;
+    let reader = Arc::new(reader);
+    let ended = Arc::new(AtomicBool::new(false));
+    let (sender, mut records) = mpsc::channel(10_000);
+    let thread = read(Arc::clone(&reader), sender, Arc::clone(&ended));
+    let marker_topics = markers::topics(&engine.model);
+    let mut follower = (!marker_topics.is_empty()).then(|| Follower::start(config.kafka.clone(), marker_topics));
+    let dead_letters = Arc::new(DeadLetters::open(&config.kafka, &config.dead_letters.topic)?);
+    let (_, given_up) = watch::channel(BTreeSet::new());
+    let shared = Shared { engine, dead_letters, stop, given_up, resting: Arc::default() };
+    let mut replay = Replay { shared, config, reader, request, ranges, sizes, at: BTreeMap::new(), waitlist: Waitlist::default(), found: Found::default(), told: BTreeMap::new() };
+    let result = replay.run(&mut records, follower.as_mut()).await;
+    ended.store(true, Ordering::Release);
+    records.close();
+    drop(tokio::task::spawn_blocking(move || {
+        drop(thread.join());
+        if let Some(mut follower) = follower.take() {
+            follower.stop();
+        }
+    }).await);
+    let Replay { reader, mut found, told, waitlist, .. } = replay;
+    drop(tokio::task::spawn_blocking(move || drop(reader)).await);
+    found.held_back += u64::try_from(waitlist.len()).unwrap_or(u64::MAX);
+    found.roots = u64::try_from(told.len()).unwrap_or(u64::MAX);
+    for cascade in told.values() {
+        for line in &cascade.lines {
+            *found.rows.entry(line.reference.clone()).or_default() += line.rows;
+        }
+    }
+    result.map(|()| found)
+}
+
+fn open(
+    kafka: &crate::config::Kafka,
+    topics: &BTreeSet<String>,
+    from: Place,
+    until: Place,
+) -> Result<(Reader, Ranges, BTreeMap<String, usize>), rdkafka::error::KafkaError> {
+    let reader = Reader::open(kafka)?;
+    let (mut ranges, mut sizes) = (Ranges::new(), BTreeMap::new());
+    for topic in topics {
+        let partitions = reader.partitions(topic)?;
+        sizes.insert(topic.clone(), partitions.len());
+        for partition in partitions {
+            let range = (reader.offset(&partition, from)?, reader.offset(&partition, until)?);
+            ranges.insert(partition, range);
+        }
+    }
+    let start = ranges.iter().map(|(partition, (from, _))| (partition.clone(), NextOffset(*from))).collect();
+    reader.assign(&start)?;
+    Ok((reader, ranges, sizes))
+}
+
+fn read(reader: Arc<Reader>, sender: mpsc::Sender<Record>, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        while !ended.load(Ordering::Acquire) {
+            match reader.next() {
+                Ok(Some(record)) => {
+                    if sender.blocking_send(record).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, "replay cannot read on");
+                    return;
+                }
+            }
+        }
+    })
+}
+
+struct Replay<'a> {
+    shared: Shared,
+    config: &'a Config,
+    reader: Arc<Reader>,
+    request: Request,
+    ranges: Ranges,
+    sizes: BTreeMap<String, usize>,
+    at: BTreeMap<TopicPartition, i64>,
+    waitlist: Waitlist,
+    found: Found,
+    /// What each root entailed, once, however often it occurs in the topic.
+    told: BTreeMap<String, Cascade>,
+}
+
+impl Replay<'_> {
+    async fn run(&mut self, records: &mut mpsc::Receiver<Record>, mut follower: Option<&mut Follower>) -> Result<(), ReplayError> {
+        let mut settle_by: Option<Instant> = None;
+        let mut mark_at = Instant::now();
+        while !self.shared.stop.is_cancelled() {
+            if self.is_at_end() {
+                let deadline = *settle_by.get_or_insert_with(|| Instant::now() + SETTLE);
+                if self.waitlist.is_empty() || Instant::now() >= deadline {
+                    return Ok(());
+                }
+            }
+            let batch = self.next_batch(records).await;
+            let retries = self.proven(follower.as_deref_mut()).await?;
+            if !batch.is_empty() || !retries.is_empty() {
+                self.work(batch, retries).await?;
+            }
+            if !self.waitlist.is_empty() && Instant::now() >= mark_at {
+                mark_at = Instant::now() + MARK;
+                markers::mark(&self.shared.engine.model, &self.waitlist.targets()).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.ranges.iter().all(|(partition, (from, until))| self.at.get(partition).copied().unwrap_or(*from) >= *until)
+    }
+
+    /// Records in batches. Those behind the end are read only while roots wait: they show what the last word on a key is.
+    async fn next_batch(&self, records: &mut mpsc::Receiver<Record>) -> Vec<Record> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let deadline = Instant::now() + Duration::from_millis(100);
+        while batch.len() < self.config.batch.events && bytes < self.config.batch.bytes {
+            match tokio::time::timeout_at(deadline, records.recv()).await {
+                Ok(Some(record)) => {
+                    let end = self.ranges.get(&record.at.partition).map_or(0, |(_, until)| *until);
+                    if record.at.offset < end || !self.waitlist.is_empty() {
+                        bytes += crate::source::size(&record);
+                        batch.push(record);
+                    }
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        batch
+    }
+
+    /// The roots whose proof has come.
+    async fn proven(&mut self, follower: Option<&mut Follower>) -> Result<Vec<Retry>, ReplayError> {
+        if self.waitlist.is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Some(follower) = follower {
+            while let Ok(record) = follower.records.try_recv() {
+                if let Ok(change::Decoded { source: Some(position), .. }) = change::decode(&record, &TopicSpec { entities: Vec::new() }) {
+                    self.waitlist.on_marker(&position);
+                }
+            }
+        }
+        let all: BTreeSet<TopicPartition> = self.ranges.keys().cloned().collect();
+        let wanted = self.waitlist.wanted(&all);
+        if !wanted.is_empty() {
+            let reader = Arc::clone(&self.reader);
+            let asked = tokio::task::spawn_blocking(move || {
+                let end = |partition: TopicPartition| reader.watermarks(&partition).ok().map(|marks| (partition, marks.high));
+                wanted.into_iter().filter_map(end).collect()
+            });
+            let ends = asked.await.map_err(|error| ReplayError::Broken(error.to_string()))?;
+            self.waitlist.set_barriers(&ends, &all);
+        }
+        let of_topic = |topic: &str| all.iter().filter(|partition| &*partition.topic == topic).count();
+        let is_whole = |topic: &str| self.sizes.get(topic).is_some_and(|size| of_topic(topic) >= *size);
+        Ok(self.waitlist.take_proven(&all, &is_whole))
+    }
+
+    async fn work(&mut self, batch: Vec<Record>, retries: Vec<Retry>) -> Result<(), ReplayError> {
+        let (shared, name) = (self.shared.clone(), Name::Replay { apply: self.request.apply });
+        let task = tokio::spawn(async move {
+            let mut prepared = attempt::prepare(&shared.engine, batch);
+            prepared.retries = retries;
+            attempt::work(shared, prepared, name).await
+        });
+        let done = task.await.map_err(|error| ReplayError::Broken(error.to_string()))?;
+        self.take(done)
+    }
+
+    fn take(&mut self, done: Done) -> Result<(), ReplayError> {
+        for (position, fate) in &done.fates {
+            let inside = self.ranges.get(&position.partition).is_some_and(|(_, until)| position.offset < *until);
+            match fate {
+                _ if !inside => {}
+                Fate::Skipped(reason) => self.found.account.skip(reason),
+                Fate::Worked(outcome) => self.found.account.count(*outcome),
+                Fate::DeadLetter(_) => {
+                    self.found.unreadable += 1;
+                    self.found.account.dead_letter();
+                }
+            }
+        }
+        for (partition, next) in &done.progress {
+            self.at.insert(partition.clone(), next.0);
+            self.waitlist.on_progress(partition, *next);
+        }
+        for (partition, position) in &done.sources {
+            self.waitlist.on_read(partition, position);
+        }
+        for report in done.reports {
+            self.found.spared += report.spared;
+            self.found.held_back += u64::try_from(report.parked.iter().filter(|pending| pending.reason != "wait").count()).unwrap_or(u64::MAX);
+            for (name, rows) in report.copies {
+                *self.found.copies.entry(name).or_default() += rows;
+            }
+            for cascade in report.cascades {
+                match self.told.get_mut(&cascade.id) {
+                    // Applied in parts: they add up. Only counted: the same again.
+                    Some(known) if self.request.apply => known.lines.extend(cascade.lines),
+                    _ => drop(self.told.insert(cascade.id.clone(), cascade)),
+                }
+            }
+            for (target, key) in &report.settled {
+                self.waitlist.settle(*target, key);
+            }
+            for waiting in report.waiting {
+                self.waitlist.insert(waiting);
+            }
+        }
+        let read = |(partition, (from, until)): (&TopicPartition, &(i64, i64))| self.at.get(partition).map_or(0, |at| (*at).min(*until) - from);
+        let done_records: i64 = self.ranges.iter().map(read).sum();
+        let all: i64 = self.ranges.values().map(|(from, until)| (until - from).max(0)).sum();
+        (self.request.progress)(u64::try_from(done_records).unwrap_or(0), u64::try_from(all).unwrap_or(0));
+        match done.fatal {
+            Some(fatal) => Err(ReplayError::Halted(fatal)),
+            None => Ok(()),
+        }
+    }
+}

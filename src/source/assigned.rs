@@ -1,0 +1,197 @@
+//! Reading partitions by hand, outside any group: replay, and the markers of connectors.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use super::{ASK, POLL, Watermarks, consumer_config, own};
+use crate::change::{NextOffset, Record, TopicPartition};
+use crate::config::Kafka;
+
+/// A consumer that belongs to no group. Offsets are never committed.
+pub(crate) struct Reader {
+    consumer: BaseConsumer,
+}
+
+/// Where in a partition to begin or end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The first record that is still there.
+    Beginning,
+    /// Behind the last record.
+    End,
+    /// This offset, or the nearest that is there.
+    Offset(i64),
+    /// Milliseconds since 1970.
+    Time(i64),
+}
+
+impl Reader {
+    /// A client for these brokers.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the settings.
+    pub(crate) fn open(kafka: &Kafka) -> Result<Self, KafkaError> {
+        let mut config = consumer_config(kafka);
+        config.set("group.id", format!("{}-reader", kafka.group)).remove("partition.assignment.strategy");
+        config.remove("group.instance.id");
+        Ok(Self { consumer: config.create()? })
+    }
+
+    /// The partitions of topics that exist.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub(crate) fn partitions(&self, topic: &str) -> Result<Vec<TopicPartition>, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), ASK)?;
+        let topics = metadata.topics().iter().filter(|found| found.name() == topic && found.error().is_none());
+        let name: Arc<str> = Arc::from(topic);
+        Ok(topics
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions)
+            .map(|partition| TopicPartition { topic: Arc::clone(&name), partition: partition.id() })
+            .collect())
+    }
+
+    /// Those of the topics that do not exist.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub(crate) fn missing(&self, topics: &std::collections::BTreeSet<String>) -> Result<Vec<String>, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(None, ASK)?;
+        let exists = |topic: &String| metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none());
+        Ok(topics.iter().filter(|topic| !exists(topic)).cloned().collect())
+    }
+
+    /// The cluster's id, if the broker gives one.
+    pub(crate) fn cluster_id(&self) -> Option<String> {
+        self.consumer.client().fetch_cluster_id(ASK)
+    }
+
+    /// First and one past the last offset.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub(crate) fn watermarks(&self, partition: &TopicPartition) -> Result<Watermarks, KafkaError> {
+        let (low, high) = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK)?;
+        Ok(Watermarks { low, high })
+    }
+
+    /// The offset of a place, within what is there.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub(crate) fn offset(&self, partition: &TopicPartition, place: Place) -> Result<i64, KafkaError> {
+        let Watermarks { low, high } = self.watermarks(partition)?;
+        Ok(match place {
+            Place::Beginning => low,
+            Place::End => high,
+            Place::Offset(offset) => offset.clamp(low, high),
+            Place::Time(at) => {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(at))?;
+                let found = self.consumer.offsets_for_times(list, ASK)?;
+                match found.elements().first().map(rdkafka::topic_partition_list::TopicPartitionListElem::offset) {
+                    Some(Offset::Offset(offset)) => offset,
+                    _ => high,
+                }
+            }
+        })
+    }
+
+    /// Begins to read at these offsets.
+    ///
+    /// # Errors
+    /// If librdkafka refuses.
+    pub(crate) fn assign(&self, start: &BTreeMap<TopicPartition, NextOffset>) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in start {
+            list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(next.0))?;
+        }
+        self.consumer.assign(&list)
+    }
+
+    /// The next record, if one comes soon.
+    ///
+    /// # Errors
+    /// Those of the broker that do not pass by themselves.
+    pub(crate) fn next(&self) -> Result<Option<Record>, KafkaError> {
+        match self.consumer.poll(POLL) {
+            None => Ok(None),
+            Some(Ok(message)) => Ok(Some(own(&message))),
+            Some(Err(error @ (KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) | KafkaError::MessageConsumptionFatal(_)))) => {
+                Err(error)
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "kafka");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A thread that follows topics from their end: the markers of connectors.
+pub(crate) struct Follower {
+    pub(crate) records: mpsc::Receiver<Record>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Follower {
+    /// Follows the topics; one that does not exist yet is looked for again.
+    pub(crate) fn start(kafka: Kafka, topics: Vec<String>) -> Self {
+        let (sender, records) = mpsc::channel(1_000);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("entail-markers".to_owned()).spawn(move || follow(&kafka, &topics, &sender, &stopped));
+        Self { records, stop, thread: thread.ok() }
+    }
+
+    /// Ends the thread and waits for it.
+    pub(crate) fn stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.records.close();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn follow(kafka: &Kafka, topics: &[String], sender: &mpsc::Sender<Record>, stop: &AtomicBool) {
+    let reader = match Reader::open(kafka) {
+        Ok(reader) => reader,
+        Err(error) => return tracing::error!(%error, "cannot follow markers"),
+    };
+    let mut start: BTreeMap<TopicPartition, NextOffset> = BTreeMap::new();
+    let mut look_again = std::time::Instant::now();
+    while !stop.load(Ordering::Acquire) {
+        if look_again.elapsed() >= Duration::ZERO && start.is_empty() {
+            for topic in topics {
+                for partition in reader.partitions(topic).unwrap_or_default() {
+                    // From the end, or from the beginning of a topic that has just come into being.
+                    if let Ok(marks) = reader.watermarks(&partition) {
+                        start.insert(partition, NextOffset(marks.high.saturating_sub(1).max(marks.low)));
+                    }
+                }
+            }
+            if let Err(error) = reader.assign(&start) {
+                tracing::warn!(%error, "following markers");
+            }
+            look_again = std::time::Instant::now();
+            if start.is_empty() {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+        if let Ok(Some(record)) = reader.next()
+            && sender.blocking_send(record).is_err()
+        {
+            return;
+        }
+    }
+}

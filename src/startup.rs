@@ -1,0 +1,215 @@
+//! From settings to an engine: databases opened, rules bound, the ledger there, and everything who it says it is.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::databases::Databases;
+use crate::engine::Engine;
+use crate::error::{Disposition, chain};
+use crate::ledger::{self, Owner};
+use crate::model::{BindError, Model, Problem};
+use crate::rules::{self, Diagnostic, RuleSet, Severity, SourceFile};
+use crate::sink::{ConnectError, SinkError};
+use crate::source::assigned::Reader;
+
+/// Rows that one transaction takes at the most, unless one root alone has more.
+const ROWS_PER_TRANSACTION: usize = 50_000;
+
+/// Why a start failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The rules have problems.
+    #[error("the rules have problems")]
+    Rules(Vec<Diagnostic>, Vec<SourceFile>),
+    /// A url cannot be used.
+    #[error("database `{service}`")]
+    Url {
+        /// The service.
+        service: String,
+        /// Why.
+        source: ConnectError,
+    },
+    /// A database cannot be reached, or refuses.
+    #[error("database `{service}` cannot be used")]
+    Database {
+        /// The service.
+        service: String,
+        /// Why.
+        source: SinkError,
+    },
+    /// Rules and databases disagree.
+    #[error("the rules do not fit the databases")]
+    Problems(Vec<Problem>),
+    /// Kafka cannot be reached.
+    #[error("kafka at {brokers} cannot be reached")]
+    Kafka {
+        /// The brokers.
+        brokers: String,
+        /// Why.
+        source: rdkafka::error::KafkaError,
+    },
+    /// Topics that the rules name are not there.
+    #[error("{} topics do not exist: {}", .0.len(), .0.join(", "))]
+    Topics(Vec<String>),
+    /// The rules use something that this release does not do yet.
+    #[error("reference `{0}` uses `on_missing`, which this release checks but does not apply yet")]
+    OnMissing(String),
+    /// The ledger belongs to another world (H50, H67).
+    #[error("the ledger of group `{group}` in database `{database}` belongs to {name} {pinned}, and this is {found}")]
+    Identity {
+        /// The group.
+        group: String,
+        /// The database that keeps the ledger.
+        database: String,
+        /// What was compared: `kafka cluster`, or a service.
+        name: String,
+        /// What the ledger says.
+        pinned: String,
+        /// What is there.
+        found: String,
+    },
+}
+
+/// Reads and checks the rules; `None` among the warnings means good.
+///
+/// # Errors
+/// All problems of all files.
+pub fn read_rules(path: &Path) -> Result<(RuleSet, Vec<Diagnostic>, Vec<SourceFile>), StartError> {
+    let files = rules::load(path).map_err(|problems| StartError::Rules(problems, Vec::new()))?;
+    let checked = rules::check(&files);
+    match checked.rules {
+        Some(rules) if checked.diagnostics.iter().all(|problem| problem.severity == Severity::Warning) => {
+            Ok((rules, checked.diagnostics, files))
+        }
+        _ => Err(StartError::Rules(checked.diagnostics, files)),
+    }
+}
+
+/// Opens every database; one that cannot be reached is tried again until `patience` runs out.
+///
+/// # Errors
+/// The first database that cannot be used.
+pub async fn open(config: &Config, patience: Duration) -> Result<Databases, StartError> {
+    let deadline = Instant::now() + patience;
+    let mut databases = Databases::default();
+    for (service, location) in &config.databases {
+        let database = location.open().map_err(|source| StartError::Url { service: service.clone(), source })?;
+        while let Err(source) = databases.add(service, location.access, Arc::clone(&database)).await {
+            if source.disposition() != Disposition::Retry || Instant::now() >= deadline || is_refused(&source) {
+                return Err(StartError::Database { service: service.clone(), source });
+            }
+            tracing::warn!(service, error = %chain(&source), "the database cannot be reached yet");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    Ok(databases)
+}
+
+/// A wrong password does not become right by waiting.
+fn is_refused(error: &SinkError) -> bool {
+    matches!(error, SinkError::Database { fault: crate::sink::Fault::Authentication, .. })
+}
+
+/// Binds the rules to the databases.
+///
+/// # Errors
+/// All disagreements.
+pub async fn bind(rules: RuleSet, databases: Databases) -> Result<Model, StartError> {
+    Model::bind(rules, databases).await.map_err(|error| match error {
+        BindError::Problems(problems) => StartError::Problems(problems),
+        BindError::Catalog { place, source } => StartError::Database { service: place, source },
+    })
+}
+
+/// Makes sure that every target has a ledger, and makes it if asked to.
+///
+/// # Errors
+/// A database without a ledger, or that cannot be used.
+pub async fn ledgers(model: &Model, migrate: bool) -> Result<(), StartError> {
+    for id in model.targets() {
+        let handle = model.databases.handle(id);
+        let failed = |source| StartError::Database { service: handle.name.clone(), source };
+        if migrate {
+            handle.database.migrate().await.map_err(failed)?;
+        }
+        ledger::exists(&*handle.database, &handle.name).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Makes the engine of a model.
+#[must_use]
+pub fn engine(model: Model, config: &Config) -> Engine {
+    let owner = Owner { group: config.kafka.group.clone(), rules: model.rules.fingerprint() };
+    Engine { model: Arc::new(model), owner, keep: config.keep, rows_per_transaction: ROWS_PER_TRANSACTION }
+}
+
+/// Compares what the ledgers have pinned with what is there; pins what is new (H50, H67).
+///
+/// # Errors
+/// The first identity that is another one.
+pub async fn identities(engine: &Engine, cluster: Option<&str>) -> Result<(), StartError> {
+    let model = &engine.model;
+    for id in model.targets() {
+        let handle = model.databases.handle(id);
+        let failed = |source| StartError::Database { service: handle.name.clone(), source };
+        let mut session = handle.database.begin().await.map_err(failed)?;
+        let kafka = cluster.map(|cluster| ("kafka cluster".to_owned(), cluster.to_owned()));
+        let others = model.databases.iter().map(|(_, other)| (other.name.clone(), other.identity.clone()));
+        for (name, found) in kafka.into_iter().chain(others) {
+            let pinned = ledger::pin_identity(session.as_mut(), &engine.owner.group, &name, &found).await.map_err(failed)?;
+            if pinned != found {
+                let (group, database) = (engine.owner.group.clone(), handle.name.clone());
+                return Err(StartError::Identity { group, database, name, pinned, found });
+            }
+        }
+        session.commit().await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Refuses rules that use what this release does not apply.
+///
+/// # Errors
+/// The first reference that does.
+pub fn refuse_on_missing(rules: &RuleSet) -> Result<(), StartError> {
+    match rules.references.iter().find(|reference| reference.on_missing.is_some()) {
+        Some(reference) => Err(StartError::OnMissing(reference.name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Asks Kafka for its cluster id and for the topics of the rules; tries until `patience` runs out.
+///
+/// # Errors
+/// If no broker answers, or a topic is not there and `missing` says that it must be.
+pub async fn kafka(config: &Config, topics: BTreeSet<String>, patience: Duration, must_exist: bool) -> Result<Option<String>, StartError> {
+    let kafka = config.kafka.clone();
+    let brokers = kafka.brokers.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        let deadline = std::time::Instant::now() + patience;
+        let reader = Reader::open(&kafka)?;
+        loop {
+            match reader.missing(&topics) {
+                Ok(missing) => return Ok((reader.cluster_id(), missing)),
+                Err(error) if std::time::Instant::now() >= deadline => return Err(error),
+                Err(error) => tracing::warn!(%error, "kafka cannot be reached yet"),
+            }
+        }
+    });
+    let failed = |source| StartError::Kafka { brokers: brokers.clone(), source };
+    let (cluster, missing) =
+        asked.await.map_err(|_| failed(rdkafka::error::KafkaError::Canceled))?.map_err(failed)?;
+    if must_exist && !missing.is_empty() {
+        return Err(StartError::Topics(missing));
+    }
+    for topic in missing {
+        tracing::warn!(topic, "the topic does not exist yet");
+    }
+    Ok(cluster)
+}

@@ -1,0 +1,369 @@
+//! One batch until it is durable: decoded, worked, tried again, cut in halves, and at worst one record at a time into the dead letters.
+//!
+//! Runs in a task of its own and owns what it works on; nothing of it is ever cancelled between BEGIN and COMMIT. It looks at the stop signal and
+//! at the partitions given up between attempts only.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::change::{self, Content, NextOffset, Position, Record, SourcePosition, TopicPartition};
+use crate::databases::DatabaseId;
+use crate::dead_letter::{DeadLetters, Reason};
+use crate::engine::{Authority, Batch, Engine, Outcome, Report, Retry, WorkError};
+use crate::error::{Disposition, chain};
+use crate::ledger::Epoch;
+use crate::sink::SinkError;
+
+/// Delays between tries: from 100 ms to 30 s.
+const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration::from_secs(30)) {
+    Ok(backoff) => backoff,
+    Err(_) => panic!("the constants make sense"),
+};
+/// How long a fenced worker waits to hear from the group that it lost the partition.
+const HEAR_OF_LOSS: Duration = Duration::from_secs(15);
+
+/// What came of a record, before or by the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Skipped(&'static str),
+    DeadLetter(Reason),
+    Worked(Outcome),
+}
+
+/// Records with what decoding made of them.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    pub(crate) records: Vec<Record>,
+    pub(crate) decoded: Vec<Result<change::Decoded, change::DecodeError>>,
+    pub(crate) retries: Vec<Retry>,
+}
+
+/// Decodes records. Pure work, done while the batch before is applied.
+pub(crate) fn prepare(engine: &Engine, records: Vec<Record>) -> Prepared {
+    let decode = |record: &Record| match engine.model.topics.get(&*record.at.partition.topic) {
+        Some(spec) => change::decode(record, spec),
+        None => Ok(change::Decoded { source: None, content: Content::Skipped(change::SkipReason::OtherTable) }),
+    };
+    let decoded = records.iter().map(decode).collect();
+    Prepared { records, decoded, retries: Vec::new() }
+}
+
+/// Cuts a partition off at the first record that would make one dead letter too many, so that an outage does not drain a topic (H83). Returns
+/// the partitions cut.
+pub(crate) fn cut_floods(prepared: &mut Prepared, allowances: &BTreeMap<TopicPartition, u64>) -> BTreeSet<TopicPartition> {
+    let mut left = allowances.clone();
+    let mut cut = BTreeSet::new();
+    let (records, decoded) = (std::mem::take(&mut prepared.records), std::mem::take(&mut prepared.decoded));
+    for (record, decoded) in records.into_iter().zip(decoded) {
+        let partition = &record.at.partition;
+        if decoded.is_err()
+            && let Some(left) = left.get_mut(partition)
+        {
+            match left.checked_sub(1) {
+                Some(less) => *left = less,
+                None => drop(cut.insert(partition.clone())),
+            }
+        }
+        if !cut.contains(partition) {
+            prepared.records.push(record);
+            prepared.decoded.push(decoded);
+        }
+    }
+    cut
+}
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) fates: BTreeMap<Position, Fate>,
+    pub(crate) progress: BTreeMap<TopicPartition, NextOffset>,
+    pub(crate) sources: Vec<(TopicPartition, SourcePosition)>,
+    pub(crate) reports: Vec<Report>,
+    /// Bytes to give back to the budget.
+    pub(crate) bytes: usize,
+    /// Partitions with more dead letters than are believed.
+    pub(crate) flooded: BTreeSet<TopicPartition>,
+    /// It was left off at the stop signal.
+    pub(crate) abandoned: bool,
+    /// Why the process cannot go on, and with which disposition.
+    pub(crate) fatal: Option<SinkError>,
+}
+
+/// What the attempts share with the worker.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) dead_letters: Arc<DeadLetters>,
+    pub(crate) stop: CancellationToken,
+    /// Partitions that are no longer ours: their records are dropped at the next attempt.
+    pub(crate) given_up: watch::Receiver<BTreeSet<TopicPartition>>,
+    /// Set while it waits for a next attempt.
+    pub(crate) resting: Arc<AtomicBool>,
+}
+
+/// In whose name batches are worked.
+#[derive(Debug, Clone)]
+pub(crate) enum Name {
+    Owner(BTreeMap<(DatabaseId, TopicPartition), Epoch>),
+    Replay { apply: bool },
+}
+
+impl Name {
+    fn authority(&self) -> Authority<'_> {
+        match self {
+            Self::Owner(epochs) => Authority::Owner(epochs),
+            Self::Replay { apply } => Authority::Replay { apply: *apply },
+        }
+    }
+}
+
+/// A part of the batch: a run of records, or some retries.
+#[derive(Debug)]
+struct Part {
+    records: Vec<usize>,
+    retries: Vec<Retry>,
+    attempt: NonZeroU32,
+}
+
+/// Works a batch until it is durable or given up.
+pub(crate) async fn work(shared: Shared, prepared: Prepared, name: Name) -> Done {
+    let mut attempts = Attempts { shared, prepared, name, done: Done::default() };
+    attempts.run().await;
+    attempts.done
+}
+
+struct Attempts {
+    shared: Shared,
+    prepared: Prepared,
+    name: Name,
+    done: Done,
+}
+
+impl Attempts {
+    async fn run(&mut self) {
+        let mut parts = VecDeque::new();
+        let retries = std::mem::take(&mut self.prepared.retries);
+        if !retries.is_empty() {
+            parts.push_back(Part { records: Vec::new(), retries, attempt: NonZeroU32::MIN });
+        }
+        if !self.prepared.records.is_empty() {
+            parts.push_back(Part { records: (0..self.prepared.records.len()).collect(), retries: Vec::new(), attempt: NonZeroU32::MIN });
+        }
+        while let Some(mut part) = parts.pop_front() {
+            let given_up = self.shared.given_up.borrow().clone();
+            part.records.retain(|index| self.record(*index).is_some_and(|record| !given_up.contains(&record.at.partition)));
+            part.retries.retain(|retry| !given_up.contains(&retry.pending.cause.partition));
+            if part.records.is_empty() && part.retries.is_empty() {
+                continue;
+            }
+            if !self.send_undecodable(&part).await {
+                self.done.abandoned = true;
+                return;
+            }
+            match self.shared.engine.work(&self.batch(&part), self.name.authority()).await {
+                Ok(report) => self.finish(&part, report),
+                Err(error) => {
+                    if !self.after(error, part, &mut parts).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn record(&self, index: usize) -> Option<&Record> {
+        self.prepared.records.get(index)
+    }
+
+    fn batch(&self, part: &Part) -> Batch {
+        let mut batch = Batch { retries: part.retries.clone(), ..Batch::default() };
+        for index in &part.records {
+            let (Some(record), Some(decoded)) = (self.record(*index), self.prepared.decoded.get(*index)) else { continue };
+            batch.progress.insert(record.at.partition.clone(), record.at.next());
+            let is_dead = matches!(self.done.fates.get(&record.at), Some(Fate::DeadLetter(_)));
+            if let (Ok(change::Decoded { content: Content::Events(events), .. }), false) = (decoded, is_dead) {
+                batch.events.extend(events.iter().map(|event| (record.at.clone(), event.clone())));
+            }
+        }
+        batch
+    }
+
+    /// Keeps what could not be read, acknowledged before any offset moves. `false` if the stop signal came first.
+    async fn send_undecodable(&mut self, part: &Part) -> bool {
+        if matches!(self.name, Name::Replay { .. }) {
+            return true;
+        }
+        for index in &part.records {
+            let (Some(record), Some(Err(error))) = (self.prepared.records.get(*index), self.prepared.decoded.get(*index)) else { continue };
+            if self.done.fates.contains_key(&record.at) {
+                continue;
+            }
+            let reason = Reason {
+                stage: "decode",
+                error: error.to_string(),
+                hint: error.hint().to_owned(),
+                reference: None,
+                attempt: 1,
+            };
+            if !send(&self.shared, record, &reason).await {
+                return false;
+            }
+            self.done.fates.insert(record.at.clone(), Fate::DeadLetter(reason));
+        }
+        true
+    }
+
+    fn finish(&mut self, part: &Part, report: Report) {
+        for index in &part.records {
+            let (Some(record), Some(decoded)) = (self.prepared.records.get(*index), self.prepared.decoded.get(*index)) else { continue };
+            let fate = match decoded {
+                Ok(change::Decoded { content: Content::Skipped(reason), .. }) => Fate::Skipped(reason.as_str()),
+                Ok(_) => Fate::Worked(report.outcomes.get(&record.at).copied().unwrap_or(Outcome::NoEffect)),
+                Err(error) => Fate::DeadLetter(Reason {
+                    stage: "decode",
+                    error: error.to_string(),
+                    hint: String::new(),
+                    reference: None,
+                    attempt: 1,
+                }),
+            };
+            self.done.fates.entry(record.at.clone()).or_insert(fate);
+            self.done.progress.insert(record.at.partition.clone(), record.at.next());
+            if let Ok(change::Decoded { source: Some(source), .. }) = decoded {
+                self.done.sources.push((record.at.partition.clone(), source.clone()));
+            }
+        }
+        self.done.reports.push(report);
+    }
+
+    /// What to do after an error. `false` ends the batch.
+    async fn after(&mut self, error: WorkError, mut part: Part, parts: &mut VecDeque<Part>) -> bool {
+        match (&error, error.disposition()) {
+            (WorkError::TooMany, _) => {
+                halve(part, parts);
+                true
+            }
+            (_, Disposition::DeadLetter) if part.records.len() + part.retries.len() > 1 => {
+                halve(part, parts);
+                true
+            }
+            (WorkError::Sink(cause), Disposition::DeadLetter) => self.isolate(cause, part, parts).await,
+            (WorkError::Sink(SinkError::Fenced { .. }), _) => self.after_fence(error, part, parts).await,
+            (WorkError::Sink(_), Disposition::Retry) => {
+                let wait = BACKOFF.delay(part.attempt, fastrand::f64());
+                let attempt = part.attempt.get();
+                if attempt >= 5 {
+                    tracing::error!(error = %chain(&error), attempt, "the batch is tried again");
+                } else {
+                    tracing::warn!(error = %chain(&error), attempt, "the batch is tried again");
+                }
+                if !self.rest(wait).await {
+                    self.done.abandoned = true;
+                    return false;
+                }
+                part.attempt = part.attempt.saturating_add(1);
+                parts.push_front(part);
+                true
+            }
+            (WorkError::Sink(_), Disposition::Halt) => {
+                let WorkError::Sink(cause) = error else { return false };
+                self.done.fatal = Some(cause);
+                false
+            }
+        }
+    }
+
+    /// Waits for the next attempt; `false` if the stop signal came first.
+    async fn rest(&self, wait: Duration) -> bool {
+        self.shared.resting.store(true, Ordering::Release);
+        let stopped = tokio::select! {
+            biased;
+            () = self.shared.stop.cancelled() => true,
+            () = tokio::time::sleep(wait) => false,
+        };
+        self.shared.resting.store(false, Ordering::Release);
+        !stopped
+    }
+
+    /// The one record, or the one retry, that a database refuses.
+    async fn isolate(&mut self, cause: &SinkError, part: Part, parts: &mut VecDeque<Part>) -> bool {
+        if let Some(retry) = part.retries.first() {
+            // No record of now is to blame; the root stays pending and is tried again later.
+            tracing::error!(error = %cause, entity = retry.pending.entity, cause = %retry.pending.cause, "a pending root is refused by a database");
+            return true;
+        }
+        let Some(record) = part.records.first().and_then(|index| self.record(*index)) else { return true };
+        let reason = Reason {
+            stage: "apply",
+            error: cause.to_string(),
+            hint: cause.hint().to_owned(),
+            reference: None,
+            attempt: part.attempt.get(),
+        };
+        if matches!(self.name, Name::Owner(_)) && !send(&self.shared, record, &reason).await {
+            self.done.abandoned = true;
+            return false;
+        }
+        let at = record.at.clone();
+        self.done.fates.insert(at, Fate::DeadLetter(reason));
+        // Once more without its events, to move the offset.
+        parts.push_front(part);
+        true
+    }
+
+    /// Another worker holds a partition. If the group says so too, the rest goes on without it; if not, the process must not.
+    async fn after_fence(&mut self, error: WorkError, part: Part, parts: &mut VecDeque<Part>) -> bool {
+        let before = self.shared.given_up.borrow().clone();
+        let mut given_up = self.shared.given_up.clone();
+        self.shared.resting.store(true, Ordering::Release);
+        let heard = tokio::time::timeout(HEAR_OF_LOSS, given_up.wait_for(|now| *now != before)).await;
+        self.shared.resting.store(false, Ordering::Release);
+        if let Ok(Ok(_)) = heard {
+            parts.push_front(part);
+            return true;
+        }
+        let WorkError::Sink(cause) = error else { return false };
+        self.done.fatal = Some(cause);
+        false
+    }
+}
+
+fn halve(mut part: Part, parts: &mut VecDeque<Part>) {
+    let first = |length: usize| length.div_ceil(2);
+    let records = part.records.split_off(first(part.records.len()));
+    let retries = part.retries.split_off(first(part.retries.len()));
+    let attempt = NonZeroU32::MIN;
+    if !records.is_empty() || !retries.is_empty() {
+        parts.push_front(Part { records, retries, attempt });
+    }
+    parts.push_front(Part { attempt, ..part });
+}
+
+/// Sends one dead letter until it is acknowledged; `false` if the stop signal came first.
+async fn send(shared: &Shared, record: &Record, reason: &Reason) -> bool {
+    let mut attempt = NonZeroU32::MIN;
+    loop {
+        match shared.dead_letters.send(record, reason).await {
+            Ok(()) => {
+                tracing::warn!(position = %record.at, stage = reason.stage, reason = reason.error, "dead letter");
+                return true;
+            }
+            Err(error) => {
+                tracing::error!(%error, position = %record.at, "a dead letter was not acknowledged; it is sent again");
+                tokio::select! {
+                    biased;
+                    () = shared.stop.cancelled() => return false,
+                    () = tokio::time::sleep(BACKOFF.delay(attempt, fastrand::f64())) => {}
+                }
+                attempt = attempt.saturating_add(1);
+            }
+        }
+    }
+}

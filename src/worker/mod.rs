@@ -1,0 +1,618 @@
+//! The loop of the worker: the only place where source, engine and dead letters meet.
+//!
+//! It owns all state and waits for nothing but messages: batches and takeovers run in tasks, Kafka on its own thread. One batch is in flight while
+//! the next is read.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::change::{self, NextOffset, Record, TopicPartition, TopicSpec};
+use crate::config::Config;
+use crate::databases::DatabaseId;
+use crate::dead_letter::DeadLetters;
+use crate::engine::{Engine, Report, Retry};
+use crate::error::chain;
+use crate::ledger::{self, Epoch};
+use crate::sink::SinkError;
+use crate::source::{self, Command, Control, Source, Watermarks};
+
+pub mod accounts;
+pub(crate) mod attempt;
+pub(crate) mod markers;
+mod take;
+pub(crate) mod waitlist;
+
+use accounts::Accounts;
+use attempt::{Done, Fate, Name, Shared};
+use take::Takeover;
+use waitlist::Waitlist;
+
+/// How often parked roots are tried again.
+const RETRY_PARKED: Duration = Duration::from_secs(60);
+/// Parked roots tried again at once.
+const RETRY_ROOTS: u64 = 1_000;
+/// How often an idle connector is given something to send while roots wait for it.
+const MARK: Duration = Duration::from_secs(1);
+/// How often expired rows of the ledger are removed.
+const EXPIRE: Duration = Duration::from_secs(3600);
+/// With `--until-end`: how long roots may wait for their proof after the end was reached.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// How a worker runs.
+pub struct Options {
+    /// End when everything that stood in the topics at the start is done.
+    pub until_end: bool,
+    /// Told what came of every batch, for those who show it.
+    pub observer: Option<Box<dyn Fn(&Report) + Send>>,
+    /// Told the accounts whenever asked.
+    pub accounts: watch::Sender<Accounts>,
+}
+
+/// How a worker ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked.
+    Clean,
+    /// Some partitions or references stand still until a person has looked.
+    WithHalts,
+}
+
+/// Why a worker cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// librdkafka refused.
+    #[error("kafka")]
+    Kafka(#[source] rdkafka::error::KafkaError),
+    /// The client failed for good.
+    #[error("{0}")]
+    Client(String),
+    /// A database says that a person must look.
+    #[error("halted")]
+    Halted(#[source] SinkError),
+    /// The accounts do not add up: a fault of ours.
+    #[error("the accounts do not add up:\n{0}")]
+    Unbalanced(String),
+}
+
+/// A partition of ours.
+#[derive(Debug)]
+struct Owned {
+    /// Everything below is durable.
+    next: Option<NextOffset>,
+    /// Where the topic ended when the partition was assigned.
+    end: i64,
+    halted: bool,
+    dead_letters: VecDeque<Instant>,
+}
+
+/// Runs until `stop` is cancelled, or with `until_end` until the end is reached.
+///
+/// # Errors
+/// If it cannot go on; what was durable is.
+pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: CancellationToken) -> Result<Ended, RunError> {
+    let topics: Vec<String> = engine.model.topics.keys().filter(|topic| !engine.model.reach_of_topic(topic).is_empty()).cloned().collect();
+    let in_flight = config.batch.bytes.saturating_mul(4).max(32 << 20);
+    let source = source::start(&config.kafka, &topics, in_flight).map_err(RunError::Kafka)?;
+    let dead_letters = Arc::new(DeadLetters::open(&config.kafka, &config.dead_letters.topic).map_err(RunError::Kafka)?);
+    let markers = markers::topics(&engine.model);
+    let mut follower = (!markers.is_empty()).then(|| source::assigned::Follower::start(config.kafka.clone(), markers));
+    let (given_up, given_up_receiver) = watch::channel(BTreeSet::new());
+    let shared = Shared { engine, dead_letters, stop, given_up: given_up_receiver, resting: Arc::new(AtomicBool::new(false)) };
+    let mut worker = Worker {
+        config,
+        options,
+        shared,
+        given_up,
+        owned: BTreeMap::new(),
+        epochs: BTreeMap::new(),
+        open: Vec::new(),
+        open_bytes: 0,
+        open_since: None,
+        in_flight: None,
+        taking: None,
+        drains: Vec::new(),
+        ends: None,
+        waitlist: Waitlist::default(),
+        retries: Vec::new(),
+        retry_at: Instant::now() + RETRY_PARKED,
+        mark_at: Instant::now(),
+        expire_at: Instant::now() + EXPIRE,
+        settle_by: None,
+        was_assigned: false,
+        topic_sizes: BTreeMap::new(),
+        budget: Arc::clone(&source.budget),
+        accounts: Accounts::default(),
+    };
+    let result = worker.run(source, follower.as_mut()).await;
+    if let Some(mut follower) = follower {
+        drop(tokio::task::spawn_blocking(move || follower.stop()).await);
+    }
+    result
+}
+
+/// Partitions that are being taken over.
+struct Taking {
+    task: JoinHandle<Takeover>,
+    partitions: BTreeMap<TopicPartition, Watermarks>,
+    start_at: oneshot::Sender<BTreeMap<TopicPartition, NextOffset>>,
+}
+
+struct Worker<'a> {
+    config: &'a Config,
+    options: Options,
+    shared: Shared,
+    given_up: watch::Sender<BTreeSet<TopicPartition>>,
+    owned: BTreeMap<TopicPartition, Owned>,
+    epochs: BTreeMap<(DatabaseId, TopicPartition), Epoch>,
+    open: Vec<Record>,
+    open_bytes: usize,
+    open_since: Option<Instant>,
+    in_flight: Option<JoinHandle<Done>>,
+    taking: Option<Taking>,
+    drains: Vec<(Vec<TopicPartition>, oneshot::Sender<()>)>,
+    ends: Option<oneshot::Receiver<BTreeMap<TopicPartition, Watermarks>>>,
+    waitlist: Waitlist,
+    retries: Vec<Retry>,
+    retry_at: Instant,
+    mark_at: Instant,
+    expire_at: Instant,
+    settle_by: Option<Instant>,
+    was_assigned: bool,
+    /// Partitions of each topic, over all workers.
+    topic_sizes: BTreeMap<String, usize>,
+    budget: Arc<source::Budget>,
+    accounts: Accounts,
+}
+
+impl Worker<'_> {
+    async fn run(&mut self, mut source: Source, mut follower: Option<&mut source::assigned::Follower>) -> Result<Ended, RunError> {
+        let stop = self.shared.stop.clone();
+        let result = loop {
+            self.drain();
+            self.start_batch();
+            self.ask_for_ends(&source);
+            if self.is_at_end() {
+                break Ok(());
+            }
+            let (may_read, wake_at) = (self.may_read(), self.wake_at());
+            tokio::select! {
+                biased;
+                // 1. Shutdown first: a busy topic must not be able to postpone it.
+                () = stop.cancelled() => break Ok(()),
+                // 2. Rebalances and fatal errors. A closed channel means that the poll thread has ended.
+                control = source.control.recv() => match control {
+                    Some(control) => if let Err(error) = self.on_control(control).await { break Err(error) },
+                    None => break Err(RunError::Client("the poll thread has ended".to_owned())),
+                },
+                // 3. Partitions taken over.
+                takeover = finished(self.taking.as_mut().map(|taking| &mut taking.task)) => {
+                    if let Err(error) = self.on_takeover(joined(takeover)?) { break Err(error) }
+                }
+                // 4. Finished work before new work, so that memory goes down before it goes up.
+                done = finished(self.in_flight.as_mut()) => {
+                    self.in_flight = None;
+                    if let Err(error) = self.on_done(joined(done)?, &source).await { break Err(error) }
+                }
+                // 5. Markers and the ends of partitions, for roots that wait.
+                Some(record) = next_marker(&mut follower) => self.on_marker(&record),
+                ends = answered(self.ends.as_mut()) => self.on_ends(ends),
+                // 6. Time: a batch that has waited, parked roots, markers, expiry.
+                () = tokio::time::sleep_until(wake_at) => self.on_time().await,
+                // 7. New records, while there is room.
+                record = source.records.recv(), if may_read => match record {
+                    Some(record) => self.on_record(record),
+                    None => break Err(RunError::Client("the poll thread has ended".to_owned())),
+                },
+            }
+        };
+        self.finish(source, result).await
+    }
+
+    fn may_read(&self) -> bool {
+        self.open.len() < self.config.batch.events && self.open_bytes < self.config.batch.bytes
+    }
+
+    fn wake_at(&self) -> Instant {
+        let flush = self.open_since.filter(|_| self.in_flight.is_none()).map(|since| since + self.config.batch.linger);
+        let mark = (!self.waitlist.is_empty()).then_some(self.mark_at);
+        [flush, mark, self.settle_by, Some(self.retry_at), Some(self.expire_at)].into_iter().flatten().min().unwrap_or(self.retry_at)
+    }
+
+    fn on_record(&mut self, record: Record) {
+        let is_ours = self.owned.get(&record.at.partition).is_some_and(|owned| !owned.halted);
+        let size = source::size(&record);
+        if !is_ours {
+            self.budget.give(size);
+            return;
+        }
+        self.open_since.get_or_insert_with(Instant::now);
+        self.open_bytes += size;
+        self.open.push(record);
+    }
+
+    async fn on_control(&mut self, control: Control) -> Result<(), RunError> {
+        match control {
+            Control::Assigned { partitions, topic_sizes, start_at } => {
+                self.was_assigned = true;
+                let (engine, stop) = (Arc::clone(&self.shared.engine), self.shared.stop.clone());
+                self.given_up.send_modify(|given_up| given_up.retain(|partition| !partitions.contains_key(partition)));
+                self.topic_sizes.extend(topic_sizes);
+                let task = tokio::spawn(take::take(engine, partitions.clone(), stop));
+                self.taking = Some(Taking { task, partitions, start_at });
+            }
+            Control::Revoked { partitions, drained } => {
+                tracing::info!(partitions = %names(&partitions), "partitions are asked back");
+                self.drains.push((partitions, drained));
+            }
+            Control::Lost { partitions } => {
+                tracing::warn!(partitions = %names(&partitions), "partitions were lost to another worker");
+                self.given_up.send_modify(|given_up| given_up.extend(partitions.iter().cloned()));
+                self.forget(&partitions);
+            }
+            Control::OutOfRange => {
+                tracing::error!("an offset is no longer in its topic: events may be lost; the partition stands still");
+            }
+            Control::Failed(why) => return Err(RunError::Client(why)),
+        }
+        Ok(())
+    }
+
+    fn on_takeover(&mut self, takeover: Takeover) -> Result<(), RunError> {
+        let Some(Taking { partitions, start_at, .. }) = self.taking.take() else { return Ok(()) };
+        if let Some(fatal) = takeover.fatal {
+            return Err(RunError::Halted(fatal));
+        }
+        for (partition, reason) in &takeover.halted {
+            tracing::error!(%partition, reason, "the partition stands still until it is released");
+        }
+        for (partition, marks) in partitions {
+            let next = takeover.start.get(&partition).copied();
+            let owned = Owned { next, end: marks.high, halted: next.is_none(), dead_letters: VecDeque::new() };
+            self.owned.insert(partition.clone(), owned);
+            self.accounts.partitions.entry(partition.clone()).or_default();
+            if let Some(next) = next {
+                self.waitlist.on_progress(&partition, next);
+            }
+        }
+        tracing::info!(partitions = takeover.start.len(), halted = takeover.halted.len(), "partitions taken over");
+        self.epochs.extend(takeover.epochs);
+        drop(start_at.send(takeover.start));
+        // What an earlier owner left pending is looked at now.
+        self.retry_at = Instant::now();
+        Ok(())
+    }
+
+    /// Gives back the partitions that are asked back, once nothing of theirs is in flight: at the end of a batch, or while it rests.
+    fn drain(&mut self) {
+        if self.drains.is_empty() {
+            return;
+        }
+        let wanted: BTreeSet<TopicPartition> = self.drains.iter().flat_map(|(partitions, _)| partitions.iter().cloned()).collect();
+        self.given_up.send_modify(|given_up| given_up.extend(wanted.iter().cloned()));
+        if self.in_flight.is_some() && !self.shared.resting.load(Ordering::Acquire) {
+            return;
+        }
+        for (partitions, drained) in std::mem::take(&mut self.drains) {
+            self.forget(&partitions);
+            drop(drained.send(()));
+        }
+    }
+
+    fn forget(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.owned.remove(partition);
+            self.waitlist.forget(partition);
+            self.epochs.retain(|(_, of), _| of != partition);
+            self.retries.retain(|retry| retry.pending.cause.partition != *partition);
+        }
+        let (dropped, kept) = std::mem::take(&mut self.open).into_iter().partition(|record| partitions.contains(&record.at.partition));
+        self.open = kept;
+        let dropped: Vec<Record> = dropped;
+        let bytes = dropped.iter().map(source::size).sum::<usize>();
+        self.open_bytes -= bytes;
+        self.budget.give(bytes);
+    }
+
+    /// Starts the next batch if none is in flight and it is time.
+    fn start_batch(&mut self) {
+        if self.in_flight.is_some() || !self.drains.is_empty() {
+            return;
+        }
+        let is_due = self.open_since.is_some_and(|since| since.elapsed() >= self.config.batch.linger);
+        if self.open.is_empty() && self.retries.is_empty() || !(is_due || !self.may_read() || !self.retries.is_empty()) {
+            return;
+        }
+        let records = std::mem::take(&mut self.open);
+        let retries = std::mem::take(&mut self.retries);
+        (self.open_bytes, self.open_since) = (0, None);
+        let allowances = self.owned.keys().map(|partition| (partition.clone(), self.allowance(partition))).collect();
+        let (shared, name) = (self.shared.clone(), Name::Owner(self.epochs.clone()));
+        self.in_flight = Some(tokio::spawn(async move {
+            let bytes = records.iter().map(source::size).sum();
+            let mut prepared = attempt::prepare(&shared.engine, records);
+            prepared.retries = retries;
+            let flooded = attempt::cut_floods(&mut prepared, &allowances);
+            Done { bytes, flooded, ..attempt::work(shared, prepared, name).await }
+        }));
+    }
+
+    /// Dead letters that a partition may still make in its window (H83).
+    fn allowance(&self, partition: &TopicPartition) -> u64 {
+        let settings = &self.config.dead_letters;
+        let recent = self.owned.get(partition).map_or(0, |owned| owned.dead_letters.iter().filter(|at| at.elapsed() < settings.per).count());
+        settings.limit.saturating_sub(u64::try_from(recent).unwrap_or(u64::MAX))
+    }
+
+    async fn on_done(&mut self, done: Done, source: &Source) -> Result<(), RunError> {
+        self.budget.give(done.bytes);
+        self.count(&done);
+        for (partition, next) in &done.progress {
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.next = Some(*next);
+                self.waitlist.on_progress(partition, *next);
+            }
+        }
+        for (partition, position) in &done.sources {
+            self.waitlist.on_read(partition, position);
+        }
+        drop(source.commands.send(Command::Commit(done.progress.clone())));
+        for report in done.reports {
+            self.on_report(report);
+        }
+        for partition in done.flooded {
+            self.flood(&partition, source).await;
+        }
+        self.options.accounts.send_replace(self.accounts.clone());
+        if let Some(fatal) = done.fatal {
+            return Err(RunError::Halted(fatal));
+        }
+        self.collect_proven();
+        Ok(())
+    }
+
+    fn count(&mut self, done: &Done) {
+        for (position, fate) in &done.fates {
+            // A record whose part was not finished is not consumed yet.
+            if done.progress.get(&position.partition).is_none_or(|next| *next < position.next()) {
+                continue;
+            }
+            let account = self.accounts.partitions.entry(position.partition.clone()).or_default();
+            match fate {
+                Fate::Skipped(reason) => account.skip(reason),
+                Fate::Worked(outcome) => account.count(*outcome),
+                Fate::DeadLetter(_) => {
+                    account.dead_letter();
+                    if let Some(owned) = self.owned.get_mut(&position.partition) {
+                        owned.dead_letters.push_back(Instant::now());
+                        while owned.dead_letters.front().is_some_and(|at| at.elapsed() >= self.config.dead_letters.per) {
+                            owned.dead_letters.pop_front();
+                        }
+                    }
+                }
+            }
+        }
+        debug_assert!(self.accounts.balance(), "{}", self.accounts.text());
+    }
+
+    fn on_report(&mut self, report: Report) {
+        for (name, rows) in &report.rows {
+            *self.accounts.rows.entry(name.clone()).or_default() += rows;
+        }
+        for (name, rows) in &report.copies {
+            *self.accounts.copies.entry(name.clone()).or_default() += rows;
+        }
+        for (name, rows) in &report.orphans {
+            *self.accounts.orphans.entry(name.clone()).or_default() += rows;
+            tracing::warn!(reference = name, rows, "rows point at a parent that is gone or moved, under no_action");
+        }
+        self.accounts.spared += report.spared;
+        for latch in &report.latched {
+            tracing::error!(scope = latch.scope, reason = latch.reason, detail = latch.detail, "latched until it is released");
+        }
+        for pending in report.parked.iter().filter(|pending| pending.reason != "wait") {
+            tracing::warn!(entity = pending.entity, cause = %pending.cause, reason = pending.reason, detail = pending.detail, "parked");
+        }
+        for (target, key) in &report.settled {
+            self.waitlist.settle(*target, key);
+        }
+        if let Some(observer) = &self.options.observer {
+            observer(&report);
+        }
+        if !report.waiting.is_empty() {
+            self.mark_at = Instant::now();
+        }
+        for waiting in report.waiting {
+            self.waitlist.insert(waiting);
+        }
+    }
+
+    /// Too many dead letters: an outage, not a stray record. The partition stands still (H83).
+    async fn flood(&mut self, partition: &TopicPartition, source: &Source) {
+        let settings = &self.config.dead_letters;
+        let detail = format!("more than {} dead letters within {}", settings.limit, humantime::format_duration(settings.per));
+        tracing::error!(%partition, detail, "the partition stands still until it is released");
+        if let Err(error) = take::shut_partition(&self.shared.engine, partition, "dead-letters", &detail).await {
+            tracing::error!(error = %chain(&error), %partition, "the latch could not be written; it holds in this process");
+        }
+        if let Some(owned) = self.owned.get_mut(partition) {
+            owned.halted = true;
+        }
+        drop(source.commands.send(Command::Halt(partition.clone())));
+        let (dropped, kept): (Vec<Record>, Vec<Record>) =
+            std::mem::take(&mut self.open).into_iter().partition(|record| record.at.partition == *partition);
+        let bytes = dropped.iter().map(source::size).sum::<usize>();
+        self.open = kept;
+        self.open_bytes -= bytes;
+        self.budget.give(bytes);
+    }
+
+    fn partitions(&self) -> BTreeSet<TopicPartition> {
+        self.owned.keys().cloned().collect()
+    }
+
+    fn collect_proven(&mut self) {
+        let all = self.partitions();
+        // With several workers, a key of unknown partition waits for the owner of its partition.
+        let of_topic = |topic: &str| all.iter().filter(|partition| &*partition.topic == topic).count();
+        let is_whole = |topic: &str| self.topic_sizes.get(topic).is_some_and(|size| of_topic(topic) >= *size);
+        let proven = self.waitlist.take_proven(&all, &is_whole);
+        self.retries.extend(proven);
+    }
+
+    fn on_marker(&mut self, record: &Record) {
+        if let Ok(change::Decoded { source: Some(position), .. }) = change::decode(record, &TopicSpec { entities: Vec::new() }) {
+            self.waitlist.on_marker(&position);
+            self.collect_proven();
+        }
+    }
+
+    fn ask_for_ends(&mut self, source: &Source) {
+        if self.ends.is_some() || self.waitlist.is_empty() {
+            return;
+        }
+        let wanted = self.waitlist.wanted(&self.partitions());
+        if !wanted.is_empty() {
+            let (answer, ends) = oneshot::channel();
+            drop(source.commands.send(Command::Watermarks(wanted.into_iter().collect(), answer)));
+            self.ends = Some(ends);
+        }
+    }
+
+    fn on_ends(&mut self, ends: BTreeMap<TopicPartition, Watermarks>) {
+        self.ends = None;
+        let ends = ends.into_iter().map(|(partition, marks)| (partition, marks.high)).collect();
+        self.waitlist.set_barriers(&ends, &self.partitions());
+        self.collect_proven();
+    }
+
+    async fn on_time(&mut self) {
+        let now = Instant::now();
+        if now >= self.retry_at && self.in_flight.is_none() {
+            self.retry_at = now + RETRY_PARKED;
+            self.load_pending().await;
+        } else if now >= self.retry_at {
+            self.retry_at = now + Duration::from_secs(1);
+        }
+        if !self.waitlist.is_empty() && now >= self.mark_at {
+            self.mark_at = now + MARK;
+            markers::mark(&self.shared.engine.model, &self.waitlist.targets()).await;
+        }
+        if now >= self.expire_at {
+            self.expire_at = now + EXPIRE;
+            self.expire().await;
+        }
+    }
+
+    /// Parked roots of our partitions, to be tried again. Those that wait for a proof are left to it.
+    async fn load_pending(&mut self) {
+        let (partitions, group) = (self.partitions(), self.shared.engine.owner.group.clone());
+        if partitions.is_empty() {
+            return;
+        }
+        let mut pending = Vec::new();
+        for id in self.shared.engine.model.targets() {
+            match ledger::pending(&*self.shared.engine.model.databases.handle(id).database, &group, &partitions, RETRY_ROOTS).await {
+                Ok(found) => pending.extend(found),
+                Err(error) => tracing::warn!(error = %chain(&error), "pending roots cannot be read now"),
+            }
+        }
+        let waits = |pending: &ledger::Pending| pending.reason == "wait" && self.waitlist.len() > 0 && self.waitlist.holds(pending);
+        self.retries.extend(pending.into_iter().filter(|pending| !waits(pending)).map(|pending| Retry { pending, proven: None }));
+    }
+
+    async fn expire(&self) {
+        let engine = &self.shared.engine;
+        for id in engine.model.targets() {
+            let database = &engine.model.databases.handle(id).database;
+            let expired = async {
+                let mut session = database.begin().await?;
+                ledger::expire(session.as_mut(), database.dialect(), &engine.owner.group, engine.keep).await?;
+                session.commit().await
+            };
+            if let Err(error) = expired.await {
+                tracing::warn!(error = %chain(&error), "expired rows of the ledger could not be removed now");
+            }
+        }
+    }
+
+    /// With `--until-end`: everything that stood in the topics at the start is done, and nothing waits that could still be proven soon.
+    fn is_at_end(&mut self) -> bool {
+        let is_idle = self.in_flight.is_none() && self.open.is_empty() && self.retries.is_empty() && self.taking.is_none();
+        if !self.options.until_end || !self.was_assigned || !is_idle {
+            return false;
+        }
+        let reached = |owned: &Owned| owned.halted || owned.next.is_some_and(|next| next.0 >= owned.end);
+        if !self.owned.values().all(reached) {
+            return false;
+        }
+        let settle_by = *self.settle_by.get_or_insert_with(|| Instant::now() + SETTLE);
+        self.waitlist.is_empty() || Instant::now() >= settle_by
+    }
+
+    /// Stops in order: intake, what is in flight, the last commit, the group.
+    async fn finish(&mut self, source: Source, result: Result<(), RunError>) -> Result<Ended, RunError> {
+        let deadline = Instant::now() + self.config.shutdown;
+        self.shared.stop.cancel();
+        let mut result = result;
+        if let Some(in_flight) = self.in_flight.take() {
+            match tokio::time::timeout_at(deadline, in_flight).await {
+                Ok(done) => {
+                    let finished = self.on_done(joined(done)?, &source).await;
+                    result = result.and(finished);
+                }
+                Err(_) => tracing::warn!("a batch was still in flight at the deadline; it is done again at the next start"),
+            }
+        }
+        for (_, drained) in self.drains.drain(..) {
+            drop(drained.send(()));
+        }
+        drop(source.commands.send(Command::Stop));
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
+        let closed = tokio::time::timeout(left, tokio::task::spawn_blocking(move || source.thread.join())).await;
+        tracing::info!(clean = closed.is_ok(), "left the group");
+        self.options.accounts.send_replace(self.accounts.clone());
+        result?;
+        if !self.accounts.balance() {
+            return Err(RunError::Unbalanced(self.accounts.text()));
+        }
+        Ok(if self.owned.values().any(|owned| owned.halted) { Ended::WithHalts } else { Ended::Clean })
+    }
+}
+
+/// The end of a task; without one, never.
+async fn finished<T>(task: Option<&mut JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The answer of the poll thread; without a question, never.
+async fn answered(answer: Option<&mut oneshot::Receiver<BTreeMap<TopicPartition, Watermarks>>>) -> BTreeMap<TopicPartition, Watermarks> {
+    match answer {
+        Some(answer) => answer.await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_marker(follower: &mut Option<&mut source::assigned::Follower>) -> Option<Record> {
+    match follower {
+        Some(follower) => follower.records.recv().await,
+        None => None,
+    }
+}
+
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, RunError> {
+    result.map_err(|error| RunError::Client(format!("a task of the worker panicked: {error}")))
+}
+
+fn names(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

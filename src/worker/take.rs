@@ -1,0 +1,115 @@
+//! Taking partitions over: epochs raised in every database concerned, and where to start.
+//!
+//! The ledger says where to start, not Kafka (H36): the lowest next offset of the databases that the topic reaches, so that whatever one of them
+//! missed is done again (H46). An offset that the topic no longer holds, or does not hold yet, is a halt and never a skip (H35, H37).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::change::{NextOffset, TopicPartition};
+use crate::databases::DatabaseId;
+use crate::engine::Engine;
+use crate::error::{Disposition, chain};
+use crate::ledger::{self, Epoch, Latch};
+use crate::sink::SinkError;
+use crate::source::Watermarks;
+
+const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration::from_secs(10)) {
+    Ok(backoff) => backoff,
+    Err(_) => panic!("the constants make sense"),
+};
+
+/// What came of taking partitions over.
+#[derive(Debug, Default)]
+pub(crate) struct Takeover {
+    pub(crate) epochs: BTreeMap<(DatabaseId, TopicPartition), Epoch>,
+    pub(crate) start: BTreeMap<TopicPartition, NextOffset>,
+    /// Partitions that stand still until a person has looked, with the reason.
+    pub(crate) halted: BTreeMap<TopicPartition, String>,
+    pub(crate) fatal: Option<SinkError>,
+}
+
+/// The latch of a partition.
+pub(crate) fn scope(partition: &TopicPartition) -> String {
+    format!("partition:{partition}")
+}
+
+/// Takes partitions over, however long the databases are away.
+pub(crate) async fn take(engine: Arc<Engine>, partitions: BTreeMap<TopicPartition, Watermarks>, stop: CancellationToken) -> Takeover {
+    let mut attempt = NonZeroU32::MIN;
+    loop {
+        match try_take(&engine, &partitions).await {
+            Ok(takeover) => return takeover,
+            Err(error) if error.disposition() == Disposition::Halt => return Takeover { fatal: Some(error), ..Takeover::default() },
+            Err(error) => tracing::warn!(error = %chain(&error), attempt, "partitions cannot be taken over yet"),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Takeover::default(),
+            () = tokio::time::sleep(BACKOFF.delay(attempt, fastrand::f64())) => {}
+        }
+        attempt = attempt.saturating_add(1);
+    }
+}
+
+async fn try_take(engine: &Engine, partitions: &BTreeMap<TopicPartition, Watermarks>) -> Result<Takeover, SinkError> {
+    let mut takeover = Takeover::default();
+    let mut by_database: BTreeMap<DatabaseId, Vec<&TopicPartition>> = BTreeMap::new();
+    for partition in partitions.keys() {
+        for id in engine.model.reach_of_topic(&partition.topic) {
+            by_database.entry(id).or_default().push(partition);
+        }
+    }
+    let mut latches: BTreeSet<Latch> = BTreeSet::new();
+    for (id, taken) in by_database {
+        let database = &engine.model.databases.handle(id).database;
+        let mut session = database.begin().await?;
+        for partition in taken {
+            let low = partitions.get(partition).map_or(0, |marks| marks.low);
+            let taken = ledger::take(session.as_mut(), &engine.owner, partition, NextOffset(low)).await?;
+            takeover.epochs.insert((id, partition.clone()), taken.epoch);
+            let start = takeover.start.entry(partition.clone()).or_insert(taken.next);
+            *start = (*start).min(taken.next);
+        }
+        latches.extend(ledger::latches(session.as_mut(), &engine.owner.group).await?);
+        session.commit().await?;
+    }
+    for (partition, marks) in partitions {
+        let shut = latches.iter().find(|latch| latch.scope == scope(partition));
+        let reason = match (shut, takeover.start.get(partition)) {
+            (Some(latch), _) => Some(format!("{}: {}", latch.reason, latch.detail)),
+            (None, Some(start)) if start.0 < marks.low => Some(format!(
+                "the ledger asks for offset {}, and the topic begins at {}: events between them are lost; look for orphans, then release the partition",
+                start.0, marks.low
+            )),
+            (None, Some(start)) if start.0 > marks.high => Some(format!(
+                "the ledger asks for offset {}, and the topic ends at {}: it was re-created or cut; a person has to decide",
+                start.0, marks.high
+            )),
+            (None, _) => None,
+        };
+        if let Some(reason) = reason {
+            takeover.start.remove(partition);
+            takeover.halted.insert(partition.clone(), reason);
+        }
+    }
+    Ok(takeover)
+}
+
+/// Shuts a partition in the ledger of the databases that its topic reaches.
+pub(crate) async fn shut_partition(engine: &Engine, partition: &TopicPartition, reason: &str, detail: &str) -> Result<(), SinkError> {
+    let latch = Latch { scope: scope(partition), reason: reason.to_owned(), detail: detail.to_owned() };
+    let latches = BTreeSet::from([latch]);
+    for id in engine.model.reach_of_topic(&partition.topic) {
+        let database = &engine.model.databases.handle(id).database;
+        let mut session = database.begin().await?;
+        ledger::shut(session.as_mut(), database.dialect(), &engine.owner.group, &latches).await?;
+        session.commit().await?;
+    }
+    Ok(())
+}

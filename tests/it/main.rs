@@ -1,0 +1,4 @@
+//! Integration tests, a module per capability. Most run in process; those under `live` need the servers that `script/test` starts.
+
+mod cascade;
+mod support;
