@@ -189,7 +189,8 @@ impl Reader<'_> {
         let mut properties = BTreeMap::new();
         for (name, value) in fields::columns(node, "`kafka`: `properties`", problems)? {
             if let Err(hint) = is_allowed(&name.text) {
-                let problem = Diagnostic::error("property", name.spot, format!("the Kafka property `{}` is not allowed", shown(&name.text)));
+                let problem =
+                    Diagnostic::error("property", name.spot, format!("the Kafka property `{}` is not allowed", shown(&name.text)));
                 problems.push(problem.hint(hint));
                 continue;
             }
@@ -213,9 +214,9 @@ impl Reader<'_> {
             let Some(database) = Fields::read(value, &what, &["url", "access"], problems) else { continue };
             let url = database.required("url", "write `url: \"${env:NAME}\"`", problems).and_then(|node| self.url(node, &what, problems));
             let words = [("write", Access::Write), ("read", Access::Read)];
-            let access = database.optional("access").map_or(Some(Access::Write), |node| {
-                fields::word(node, &format!("{what}: `access`"), "unknown-access", &words, problems)
-            });
+            let access = database
+                .optional("access")
+                .map_or(Some(Access::Write), |node| fields::word(node, &format!("{what}: `access`"), "unknown-access", &words, problems));
             if let (Some(url), Some(access)) = (url, access) {
                 databases.insert(service.text, Location { url, access });
             }
@@ -264,7 +265,9 @@ impl Reader<'_> {
             },
             Some(("file", path)) => match std::fs::read_to_string(self.directory.join(path)) {
                 Ok(value) => return Some(value.trim_end_matches(['\r', '\n']).to_owned()),
-                Err(error) => (format!("cannot read the file `{}`: {error}", shown(path)), "the path is relative to the settings' directory"),
+                Err(error) => {
+                    (format!("cannot read the file `{}`: {error}", shown(path)), "the path is relative to the settings' directory")
+                }
             },
             _ => (format!("`${{{}}}` is not known", shown(name)), "write ${env:NAME} or ${file:PATH}"),
         };
@@ -319,9 +322,9 @@ fn batch(node: &Node<'_>, problems: &mut Vec<Diagnostic>) -> Option<BatchSetting
 fn dead_letters(node: &Node<'_>, problems: &mut Vec<Diagnostic>) -> Option<DeadLetterSettings> {
     let letters = Fields::read(node, "`dead_letters`", &["topic", "limit"], problems)?;
     let default = DeadLetterSettings::default();
-    let topic = letters.optional("topic").map_or(Some(default.topic), |node| {
-        fields::name(node, "`dead_letters`: `topic`", problems).map(|word| word.text)
-    });
+    let topic = letters
+        .optional("topic")
+        .map_or(Some(default.topic), |node| fields::name(node, "`dead_letters`: `topic`", problems).map(|word| word.text));
     let (limit, per) = match letters.optional("limit") {
         None => (Some(default.limit), Some(default.per)),
         Some(node) => {

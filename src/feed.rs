@@ -96,7 +96,8 @@ impl Feed {
         // Everything up to here has been sent: the marker stands one behind.
         let source = self.source("", self.last + 1);
         let marker = json!({"op": "m", "source": source, "message": {"prefix": "entail", "content": ""}});
-        let record = Published { topic: format!("{}.message", self.prefix), key: json!({"prefix": "entail"}), value: Some(marker), header: None };
+        let record =
+            Published { topic: format!("{}.message", self.prefix), key: json!({"prefix": "entail"}), value: Some(marker), header: None };
         self.send(record)?.await.map_err(|_| KafkaError::Canceled)?.map_err(|(error, _)| error)?;
         Ok(changes)
     }
@@ -121,9 +122,7 @@ impl Feed {
 
     fn records(&self, table: &FedTable, operation: &str, before: &Value, after: &Value, sequence: i64) -> Vec<Published> {
         let topic = format!("{}.main.{}", self.prefix, table.name);
-        let envelope = |op: &str, before: &Value, after: &Value| {
-            json!({"before": before, "after": after, "source": self.source(&table.name, sequence), "op": op, "ts_ms": 0})
-        };
+        let envelope = |op: &str, before: &Value, after: &Value| json!({"before": before, "after": after, "source": self.source(&table.name, sequence), "op": op, "ts_ms": 0});
         let record = |key: &Value, value: Option<Value>, header: Option<(&'static str, &Value)>| Published {
             topic: topic.clone(),
             key: key.clone(),

@@ -192,11 +192,8 @@ pub async fn take(session: &mut dyn Session, owner: &Owner, partition: &TopicPar
         text(&owner.rules),
     ];
     let rows = session.query(&Statement::fixed(what, sql, binds)).await?;
-    let row = rows.first().ok_or_else(|| SinkError::Answer {
-        what: what.to_owned(),
-        expected: "one row".to_owned(),
-        got: "none".to_owned(),
-    })?;
+    let row =
+        rows.first().ok_or_else(|| SinkError::Answer { what: what.to_owned(), expected: "one row".to_owned(), got: "none".to_owned() })?;
     let taken = Taken { epoch: Epoch(number(what, row, 0)?), next: NextOffset(number(what, row, 1)?) };
     let sql = "UPDATE entail_progress SET rules = $2 WHERE group_id = $1 AND rules <> $2";
     session.execute(&Statement::fixed("announcing the rules in the ledger", sql, vec![text(&owner.group), text(&owner.rules)])).await?;
@@ -333,7 +330,12 @@ pub async fn release(session: &mut dyn Session, group: &str, scope: &str) -> Res
 ///
 /// # Errors
 /// Those of the database.
-pub async fn windows(session: &mut dyn Session, dialect: Dialect, group: &str, per: std::time::Duration) -> Result<BTreeMap<String, u64>, SinkError> {
+pub async fn windows(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    per: std::time::Duration,
+) -> Result<BTreeMap<String, u64>, SinkError> {
     let what = "reading the row windows";
     let sql = format!("SELECT reference, CAST(\"rows\" AS TEXT) FROM entail_windows WHERE group_id = $1 AND {}", running(dialect, "$2"));
     let rows = session.query(&Statement::fixed(what, &sql, vec![text(group), int(per.as_secs().max(1))])).await?;
@@ -371,7 +373,9 @@ pub async fn charge(
 /// Whether a window that began at `started_at` still runs, by the database's own clock (H29).
 fn running(dialect: Dialect, seconds: &str) -> String {
     match dialect {
-        Dialect::Postgres => format!("entail_windows.started_at > CURRENT_TIMESTAMP - make_interval(secs => CAST({seconds} AS double precision))"),
+        Dialect::Postgres => {
+            format!("entail_windows.started_at > CURRENT_TIMESTAMP - make_interval(secs => CAST({seconds} AS double precision))")
+        }
         Dialect::Sqlite => format!("unixepoch(entail_windows.started_at) > unixepoch(CURRENT_TIMESTAMP) - {seconds}"),
     }
 }
@@ -407,7 +411,12 @@ pub async fn park(session: &mut dyn Session, dialect: Dialect, owner: &Owner, ro
 ///
 /// # Errors
 /// Those of the database.
-pub async fn settle(session: &mut dyn Session, dialect: Dialect, group: &str, roots: &[(String, Vec<String>, Key)]) -> Result<(), SinkError> {
+pub async fn settle(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    roots: &[(String, Vec<String>, Key)],
+) -> Result<(), SinkError> {
     let sql = "DELETE FROM entail_pending WHERE group_id = $1 AND (entity, columns, root_key) IN (SELECT {c0}, {c1}, {c2} FROM {list})";
     let columns = vec![
         some(roots.iter().map(|(entity, _, _)| entity)),
@@ -431,8 +440,7 @@ pub async fn pending(
             CAST(known_partition AS TEXT), source
         FROM entail_pending WHERE group_id = $1 AND (topic, \"partition\") IN (SELECT {c0}, CAST({c1} AS bigint) FROM {list})
         ORDER BY since, \"offset\" LIMIT $2";
-    let columns =
-        vec![some(partitions.iter().map(|one| &*one.topic)), some(partitions.iter().map(|one| one.partition.to_string()))];
+    let columns = vec![some(partitions.iter().map(|one| &*one.topic)), some(partitions.iter().map(|one| one.partition.to_string()))];
     let what = "reading pending roots";
     let Some(statement) = over_list(database.dialect(), what, sql, columns, vec![text(group), int(limit)]) else { return Ok(Vec::new()) };
     let rows = database.read(&statement).await?;
@@ -459,7 +467,13 @@ fn read_pending(what: &str, row: &Row) -> Result<Option<Pending>, SinkError> {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn pending_by_key(session: &mut dyn Session, dialect: Dialect, group: &str, entity: &str, keys: &[Key]) -> Result<Vec<Pending>, SinkError> {
+pub async fn pending_by_key(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    keys: &[Key],
+) -> Result<Vec<Pending>, SinkError> {
     let what = "reading pending roots by key";
     let sql = "SELECT entity, columns, root_key, reason, detail, kind, topic, CAST(\"partition\" AS TEXT), CAST(\"offset\" AS TEXT),
             CAST(known_partition AS TEXT), source
@@ -506,7 +520,8 @@ pub async fn set_moves(
     keys: &[Key],
     states: (MoveState, MoveState),
 ) -> Result<(), SinkError> {
-    let sql = "UPDATE entail_moves SET state = $4 WHERE group_id = $1 AND entity = $2 AND state = $3 AND old_key IN (SELECT {c0} FROM {list})";
+    let sql =
+        "UPDATE entail_moves SET state = $4 WHERE group_id = $1 AND entity = $2 AND state = $3 AND old_key IN (SELECT {c0} FROM {list})";
     let columns = vec![some(keys.iter().map(key_text))];
     let binds = vec![text(group), text(entity), text(state_text(states.0)), text(state_text(states.1))];
     execute(session, over_list(dialect, "updating key changes", sql, columns, binds)).await
@@ -516,11 +531,19 @@ pub async fn set_moves(
 ///
 /// # Errors
 /// Those of the database.
-pub async fn moves(session: &mut dyn Session, dialect: Dialect, group: &str, entity: &str, keys: &BTreeSet<Key>) -> Result<Vec<Move>, SinkError> {
+pub async fn moves(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    keys: &BTreeSet<Key>,
+) -> Result<Vec<Move>, SinkError> {
     let sql = "SELECT old_key, new_key, source, state FROM entail_moves WHERE group_id = $1 AND entity = $2
         AND (old_key IN (SELECT {c0} FROM {list}) OR new_key IN (SELECT {c0} FROM {list}))";
     let columns = vec![some(keys.iter().map(key_text))];
-    let Some(statement) = over_list(dialect, "reading key changes", sql, columns, vec![text(group), text(entity)]) else { return Ok(Vec::new()) };
+    let Some(statement) = over_list(dialect, "reading key changes", sql, columns, vec![text(group), text(entity)]) else {
+        return Ok(Vec::new());
+    };
     let rows = session.query(&statement).await?;
     Ok(rows.iter().filter_map(read_move).collect())
 }
@@ -627,10 +650,9 @@ pub async fn expire(session: &mut dyn Session, dialect: Dialect, group: &str, ke
             "archived_at < CURRENT_TIMESTAMP - make_interval(secs => CAST(keep_seconds AS double precision))",
             "at < CURRENT_TIMESTAMP - make_interval(secs => CAST($2 AS double precision))",
         ),
-        Dialect::Sqlite => (
-            "unixepoch(archived_at) < unixepoch(CURRENT_TIMESTAMP) - keep_seconds",
-            "unixepoch(at) < unixepoch(CURRENT_TIMESTAMP) - $2",
-        ),
+        Dialect::Sqlite => {
+            ("unixepoch(archived_at) < unixepoch(CURRENT_TIMESTAMP) - keep_seconds", "unixepoch(at) < unixepoch(CURRENT_TIMESTAMP) - $2")
+        }
     };
     let sql = format!("DELETE FROM entail_archive WHERE group_id = $1 AND {archived}");
     session.execute(&Statement::fixed("expiring the archive", &sql, vec![text(group)])).await?;

@@ -41,7 +41,7 @@ pub struct Request {
     /// Keep the changes.
     pub apply: bool,
     /// Told records done and records to do.
-    pub progress: Box<dyn Fn(u64, u64) + Send>,
+    pub progress: Box<dyn Fn(u64, u64) + Send + Sync>,
 }
 
 /// What a replay found.
@@ -106,16 +106,30 @@ pub async fn run(engine: Arc<Engine>, config: &Config, request: Request, stop: C
     let dead_letters = Arc::new(DeadLetters::open(&config.kafka, &config.dead_letters.topic)?);
     let (_, given_up) = watch::channel(BTreeSet::new());
     let shared = Shared { engine, dead_letters, stop, given_up, resting: Arc::default() };
-    let mut replay = Replay { shared, config, reader, request, ranges, sizes, at: BTreeMap::new(), waitlist: Waitlist::default(), found: Found::default(), told: BTreeMap::new() };
+    let mut replay = Replay {
+        shared,
+        config,
+        reader,
+        request,
+        ranges,
+        sizes,
+        at: BTreeMap::new(),
+        waitlist: Waitlist::default(),
+        found: Found::default(),
+        told: BTreeMap::new(),
+    };
     let result = replay.run(&mut records, follower.as_mut()).await;
     ended.store(true, Ordering::Release);
     records.close();
-    drop(tokio::task::spawn_blocking(move || {
-        drop(thread.join());
-        if let Some(mut follower) = follower.take() {
-            follower.stop();
-        }
-    }).await);
+    drop(
+        tokio::task::spawn_blocking(move || {
+            drop(thread.join());
+            if let Some(mut follower) = follower.take() {
+                follower.stop();
+            }
+        })
+        .await,
+    );
     let Replay { reader, mut found, told, waitlist, .. } = replay;
     drop(tokio::task::spawn_blocking(move || drop(reader)).await);
     found.held_back += u64::try_from(waitlist.len()).unwrap_or(u64::MAX);
@@ -291,7 +305,8 @@ impl Replay<'_> {
         }
         for report in done.reports {
             self.found.spared += report.spared;
-            self.found.held_back += u64::try_from(report.parked.iter().filter(|pending| pending.reason != "wait").count()).unwrap_or(u64::MAX);
+            self.found.held_back +=
+                u64::try_from(report.parked.iter().filter(|pending| pending.reason != "wait").count()).unwrap_or(u64::MAX);
             for (name, rows) in report.copies {
                 *self.found.copies.entry(name).or_default() += rows;
             }
@@ -309,7 +324,8 @@ impl Replay<'_> {
                 self.waitlist.insert(waiting);
             }
         }
-        let read = |(partition, (from, until)): (&TopicPartition, &(i64, i64))| self.at.get(partition).map_or(0, |at| (*at).min(*until) - from);
+        let read =
+            |(partition, (from, until)): (&TopicPartition, &(i64, i64))| self.at.get(partition).map_or(0, |at| (*at).min(*until) - from);
         let done_records: i64 = self.ranges.iter().map(read).sum();
         let all: i64 = self.ranges.values().map(|(from, until)| (until - from).max(0)).sum();
         (self.request.progress)(u64::try_from(done_records).unwrap_or(0), u64::try_from(all).unwrap_or(0));

@@ -84,11 +84,14 @@ async fn read_children(model: &Model, sessions: &mut Sessions, need: &Need, limi
     };
     let rows = session.query(&statement).await?;
     let key_columns = &model.graph.node(edge.child).key;
-    Ok(rows.into_iter().filter_map(|mut row| {
-        let version = row.pop().flatten().unwrap_or_default();
-        let image = bound.table.image(&bound.read, &row);
-        Some(ChildRow { key: TableRef::key_of(key_columns, &image)?, image, version })
-    }).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|mut row| {
+            let version = row.pop().flatten().unwrap_or_default();
+            let image = bound.table.image(&bound.read, &row);
+            Some(ChildRow { key: TableRef::key_of(key_columns, &image)?, image, version })
+        })
+        .collect())
 }
 
 /// The conditions of a reference, with the columns that they are on.
@@ -116,10 +119,6 @@ impl Presence {
 
     pub(crate) fn was_asked(&self, target: TargetId, key: &Key) -> bool {
         self.answers.contains_key(&(target, key.clone()))
-    }
-
-    pub(crate) fn extend(&mut self, other: Self) {
-        self.answers.extend(other.answers);
     }
 }
 

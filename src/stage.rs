@@ -51,8 +51,7 @@ impl Stage {
     /// Those of files, feeds and broker.
     pub async fn open(dir: &Path, services: &[(&str, &str)], partitions: i32) -> Result<Self, StageError> {
         let cluster = MockCluster::new(1)?;
-        let mut stage =
-            Self { dir: dir.to_owned(), cluster, pools: BTreeMap::new(), feeds: Vec::new(), stop: CancellationToken::new() };
+        let mut stage = Self { dir: dir.to_owned(), cluster, pools: BTreeMap::new(), feeds: Vec::new(), stop: CancellationToken::new() };
         stage.cluster.create_topic(&DeadLetterSettings::default().topic, 1, 1)?;
         for (service, tables) in services {
             stage.service(service, tables, partitions).await?;

@@ -203,8 +203,7 @@ pub async fn kafka(config: &Config, topics: BTreeSet<String>, patience: Duration
         }
     });
     let failed = |source| StartError::Kafka { brokers: brokers.clone(), source };
-    let (cluster, missing) =
-        asked.await.map_err(|_| failed(rdkafka::error::KafkaError::Canceled))?.map_err(failed)?;
+    let (cluster, missing) = asked.await.map_err(|_| failed(rdkafka::error::KafkaError::Canceled))?.map_err(failed)?;
     if must_exist && !missing.is_empty() {
         return Err(StartError::Topics(missing));
     }

@@ -94,13 +94,8 @@ async fn archive(
     let (shape, columns) = shape(bound);
     ledger::note_shape(session, &shape, entity, &columns).await?;
     let held = rows(model, bound, step);
-    let touched = Touched {
-        table: &bound.table,
-        key: &model.graph.node(step.entity).key,
-        still: &held.still,
-        rows: &held.rows,
-        when: &held.when,
-    };
+    let touched =
+        Touched { table: &bound.table, key: &model.graph.node(step.entity).key, still: &held.still, rows: &held.rows, when: &held.when };
     let labels = ArchiveLabels {
         cascade: step.rows.iter().map(|row| archiving.cascades.get(row.root.0 as usize).cloned().unwrap_or_default()).collect(),
         key: step.rows.iter().map(|row| ledger::key_text(&row.key)).collect(),

@@ -132,9 +132,8 @@ impl Desk<'_> {
 
     /// Keys of writes that leave columns out (a placeholder, H12) while the copy does not hold the row yet.
     async fn incomplete(&mut self, writes: &[Write]) -> Result<BTreeSet<Key>, SinkError> {
-        let is_partial = |write: &&Write| {
-            write.row.as_ref().is_some_and(|row| self.columns_in(&write.key, row).len() < self.replica.columns.len())
-        };
+        let is_partial =
+            |write: &&Write| write.row.as_ref().is_some_and(|row| self.columns_in(&write.key, row).len() < self.replica.columns.len());
         let partial: Vec<Key> = writes.iter().filter(is_partial).map(|write| write.key.clone()).collect();
         let held = self.held(&partial).await?;
         Ok(partial.into_iter().filter(|key| !held.contains(key)).collect())
@@ -144,7 +143,8 @@ impl Desk<'_> {
     async fn held(&mut self, keys: &[Key]) -> Result<BTreeSet<Key>, SinkError> {
         let texts: Vec<&[String]> = keys.iter().map(Key::parts).collect();
         let key = &self.replica.key;
-        let selection = Selection { table: &self.replica.table, by: key, keys: &texts, when: &[], read: key, lock: true, limit: keys.len() };
+        let selection =
+            Selection { table: &self.replica.table, by: key, keys: &texts, when: &[], read: key, lock: true, limit: keys.len() };
         let Some(statement) = statement::select(self.dialect, &selection) else { return Ok(BTreeSet::new()) };
         let rows = self.session.query(&statement).await?;
         Ok(rows.iter().filter_map(|row| self.key_of(row)).collect())
@@ -188,10 +188,8 @@ impl Desk<'_> {
             let rows = self.session.query(&statement).await?;
             changed.extend(rows.iter().filter_map(|row| self.key_of(row)));
         }
-        let notes: Vec<ReplicaRow> = writes
-            .into_iter()
-            .map(|write| ReplicaRow { key: write.key, source: write.source, gone: write.row.is_none() })
-            .collect();
+        let notes: Vec<ReplicaRow> =
+            writes.into_iter().map(|write| ReplicaRow { key: write.key, source: write.source, gone: write.row.is_none() }).collect();
         let name = self.name().to_owned();
         ledger::note_replica_rows(self.session, self.dialect, self.group, &name, &notes).await?;
         Ok(changed)
@@ -207,7 +205,8 @@ impl Desk<'_> {
         let mut statements = Vec::new();
         for (names, rows) in groups {
             let texts = |place: usize| rows.iter().map(|row| row.get(place).cloned().flatten()).collect();
-            let columns = names.iter().enumerate().filter_map(|(place, name)| self.replica.table.column(name).map(|column| (column, texts(place))));
+            let columns =
+                names.iter().enumerate().filter_map(|(place, name)| self.replica.table.column(name).map(|column| (column, texts(place))));
             let columns: Vec<_> = columns.collect();
             statements.extend(statement::upsert(self.dialect, &self.replica.table, &self.replica.key, &columns));
         }

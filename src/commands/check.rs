@@ -47,7 +47,13 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     } else if arguments.format == Format::Text {
         println!("{}: {errors} errors, {} warnings", path.display(), problems.len() - errors);
     }
-    Ok(if errors > 0 { Exit::Usage } else if problems.is_empty() { Exit::Done } else { Exit::Found })
+    Ok(if errors > 0 {
+        Exit::Usage
+    } else if problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Found
+    })
 }
 
 fn print(format: Format, problems: &[Diagnostic], files: &[SourceFile]) {

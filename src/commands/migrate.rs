@@ -25,7 +25,12 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         let databases = startup::open(&config, arguments.wait).await?;
         let model = startup::bind(rules, databases).await?;
         startup::ledgers(&model, true).await?;
-        let names: Vec<String> = model.targets().into_iter().map(|id| model.databases.handle(id)).map(|handle| format!("{} ({})", handle.name, handle.identity)).collect();
+        let names: Vec<String> = model
+            .targets()
+            .into_iter()
+            .map(|id| model.databases.handle(id))
+            .map(|handle| format!("{} ({})", handle.name, handle.identity))
+            .collect();
         model.databases.close().await;
         Ok::<_, StartError>(names)
     });

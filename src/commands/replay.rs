@@ -87,8 +87,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
             drop(tokio::signal::ctrl_c().await);
             interrupted.cancel();
         });
-        let request =
-            Request { entities, from: arguments.from, until: arguments.until, apply: arguments.apply, progress: progress() };
+        let request = Request { entities, from: arguments.from, until: arguments.until, apply: arguments.apply, progress: progress() };
         let found = replay::run(Arc::clone(&engine), &config, request, stop).await;
         engine.model.databases.close().await;
         match found {
@@ -107,7 +106,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
 }
 
 /// A bar on stderr, if that is a terminal.
-fn progress() -> Box<dyn Fn(u64, u64) + Send> {
+fn progress() -> Box<dyn Fn(u64, u64) + Send + Sync> {
     if !std::io::stderr().is_terminal() {
         return Box::new(|_, _| {});
     }

@@ -228,7 +228,9 @@ impl Job<'_> {
     fn latch_the_exceeded(&mut self, plan: &Plan) {
         for blocked in plan.blocked.values() {
             match blocked {
-                Blocked::RowsPerEvent(edge) => self.shut(*edge, "rows-per-event", "one event would touch more rows than `limits.rows_per_event`"),
+                Blocked::RowsPerEvent(edge) => {
+                    self.shut(*edge, "rows-per-event", "one event would touch more rows than `limits.rows_per_event`")
+                }
                 Blocked::Window(edge) => self.shut(*edge, "rows", "the window of `limits.rows` is used up"),
                 Blocked::Restrict(_) | Blocked::Native(_) | Blocked::Latched(_) => {}
             }
@@ -240,7 +242,8 @@ impl Job<'_> {
         let copies = std::mem::take(&mut self.reduced.copies);
         let entities: BTreeSet<EntityId> = copies.keys().map(|(entity, _)| *entity).collect();
         for entity in entities {
-            let rows: Vec<(&Key, &plan::Copy)> = copies.iter().filter(|((of, _), _)| *of == entity).map(|((_, key), copy)| (key, copy)).collect();
+            let rows: Vec<(&Key, &plan::Copy)> =
+                copies.iter().filter(|((of, _), _)| *of == entity).map(|((_, key), copy)| (key, copy)).collect();
             let target = self.model.graph.key_target(entity);
             let is_alive = |key: &Key| presence.was_asked(target, key) && presence.of(target, key);
             let alive = rows.iter().map(|(key, _)| *key).filter(|key| is_alive(key)).cloned().collect();

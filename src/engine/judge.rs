@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::job::{Failure, Job};
 use super::Waiting;
+use super::job::{Failure, Job};
 use crate::apply;
 use crate::graph::{EdgeId, TargetId};
 use crate::ledger::{self, Pending, PendingKind};
@@ -79,7 +79,8 @@ pub(super) async fn judge(job: &mut Job<'_>) -> Result<Judged, Failure> {
             job.report.spared += 1;
         }
     }
-    let roots = subjects.iter().enumerate().filter(|(_, subject)| matches!(subject.state, State::Root(_))).map(|(place, _)| place).collect();
+    let roots =
+        subjects.iter().enumerate().filter(|(_, subject)| matches!(subject.state, State::Root(_))).map(|(place, _)| place).collect();
     Ok(Judged { subjects, presence, roots })
 }
 
@@ -249,12 +250,9 @@ impl Judged {
     /// The roots of the cascade; a root's id is its place in this list.
     pub(super) fn roots(&self) -> Vec<Root> {
         let root = |subject: &Subject| match &subject.state {
-            State::Root(fate) => Some(Root {
-                target: subject.target,
-                key: subject.key.clone(),
-                fate: fate.clone(),
-                seen: subject.proven.clone(),
-            }),
+            State::Root(fate) => {
+                Some(Root { target: subject.target, key: subject.key.clone(), fate: fate.clone(), seen: subject.proven.clone() })
+            }
             State::Alive | State::Parked(..) | State::Waiting | State::NoRows(_) => None,
         };
         self.roots.iter().filter_map(|place| self.subjects.get(*place)).filter_map(root).collect()
@@ -346,9 +344,7 @@ impl Judged {
 fn unseen(model: &Model, collected: &Collected, root: &Root) -> BTreeSet<Seen> {
     let acting = |edge: &EdgeId| acts(model.graph.edge(*edge), &root.fate);
     let edges: Vec<EdgeId> = model.graph.edges_at(root.target).map(|(edge, _)| edge).filter(acting).collect();
-    let seen = collected
-        .first_level(root, &edges)
-        .map(|(edge, row)| Seen { edge, key: row.key.clone(), version: row.version.clone() });
+    let seen = collected.first_level(root, &edges).map(|(edge, row)| Seen { edge, key: row.key.clone(), version: row.version.clone() });
     seen.filter(|row| root.seen.as_ref().is_none_or(|proven| !proven.contains(row))).collect()
 }
 

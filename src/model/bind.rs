@@ -332,7 +332,11 @@ impl Binder<'_> {
         match column.kind.canonical(text) {
             Ok(text) => Some(text),
             Err(error) => {
-                self.problem(place, format!("a value for column `{}` does not fit its type: {error}", column.name), "write a value of that type");
+                self.problem(
+                    place,
+                    format!("a value for column `{}` does not fit its type: {error}", column.name),
+                    "write a value of that type",
+                );
                 None
             }
         }

@@ -42,8 +42,7 @@ pub(super) async fn follow(
         if let std::collections::btree_map::Entry::Vacant(unread) = keys.entry(database) {
             unread.insert(databases.handle(database).database.foreign_keys().await?);
         }
-        let incoming: Vec<ForeignKey> =
-            keys.get(&database).into_iter().flatten().filter(|key| key.parent == table).cloned().collect();
+        let incoming: Vec<ForeignKey> = keys.get(&database).into_iter().flatten().filter(|key| key.parent == table).cloned().collect();
         for key in incoming {
             let child = match ids.get(&(database, key.child.clone())) {
                 Some(id) => *id,

@@ -40,7 +40,8 @@ pub(super) fn specs(
 /// Columns that somebody wants of an entity's events.
 fn wanted(entity: EntityId, graph: &Graph, replicas: &[BoundReplica]) -> Vec<String> {
     let pointed_at = graph.targets_of(entity).flat_map(|(_, target)| target.columns.clone());
-    let copied = replicas.iter().filter(|replica| replica.of == entity).flat_map(|replica| replica.columns.iter().map(|(here, _)| here.clone()));
+    let copied =
+        replicas.iter().filter(|replica| replica.of == entity).flat_map(|replica| replica.columns.iter().map(|(here, _)| here.clone()));
     let mut columns: Vec<String> = pointed_at.chain(copied).collect();
     columns.sort();
     columns.dedup();

@@ -121,7 +121,8 @@ fn follow(first: &Move, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruli
         if !visited.insert(to.clone()) {
             return Ruling::Park("the key changes lead in a circle");
         }
-        let next = moves.iter().filter(|one| one.from == *to && later(one, current)).reduce(|best, one| if later(best, one) { one } else { best });
+        let next =
+            moves.iter().filter(|one| one.from == *to && later(one, current)).reduce(|best, one| if later(best, one) { one } else { best });
         match next {
             Some(next) => current = next,
             None => return Ruling::Park("the new key is gone or unknown: its children may have been meant elsewhere"),

@@ -147,7 +147,8 @@ impl Planner<'_> {
         let mut walk = Walk::default();
         let mut open = Vec::new();
         for (edge_id, edge) in self.graph.edges_at(root.target).filter(|(_, edge)| from_root(edge)) {
-            let rows: Vec<RowId> = self.children(edge_id, &root.key).iter().copied().filter(|row| self.may_touch(root, edge_id, *row)).collect();
+            let rows: Vec<RowId> =
+                self.children(edge_id, &root.key).iter().copied().filter(|row| self.may_touch(root, edge_id, *row)).collect();
             self.reach(id, edge_id, edge, &root.fate, &rows, &mut walk, &mut open)?;
         }
         while let Some(row) = open.pop() {

@@ -138,7 +138,8 @@ impl Reducer<'_> {
         if self.graph.edges_at(target).next().is_none() {
             return;
         }
-        let fresh = Candidate { deleted: false, moved: false, source: None, cause: at.clone(), partition_known: word != Word::MovedElsewhere };
+        let fresh =
+            Candidate { deleted: false, moved: false, source: None, cause: at.clone(), partition_known: word != Word::MovedElsewhere };
         let candidate = self.reduced.candidates.entry((target, key)).or_insert(fresh);
         match word {
             Word::Deleted => candidate.deleted = true,

@@ -149,7 +149,9 @@ impl TableRef {
     /// Whether an index starts with these columns, in any order.
     #[must_use]
     pub fn has_index_on(&self, columns: &[String]) -> bool {
-        self.indexes.iter().any(|index| index.len() >= columns.len() && index.iter().take(columns.len()).all(|column| columns.contains(column)))
+        self.indexes
+            .iter()
+            .any(|index| index.len() >= columns.len() && index.iter().take(columns.len()).all(|column| columns.contains(column)))
     }
 
     /// What the log holds of the old row.

@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn every_fault_has_the_class_that_the_readme_says() {
         let class = |fault| SinkError::Database { what: String::new(), fault, detail: String::new() }.disposition();
-        let retry = [Fault::Connection, Fault::Contention, Fault::Resources, Fault::ReadOnly, Fault::Authentication, Fault::Other("XX000".into())];
+        let retry =
+            [Fault::Connection, Fault::Contention, Fault::Resources, Fault::ReadOnly, Fault::Authentication, Fault::Other("XX000".into())];
         for fault in retry {
             assert_eq!(class(fault.clone()), Disposition::Retry, "{fault:?}");
         }

@@ -104,7 +104,9 @@ impl Database for Postgres {
         let replica_identity = match identity.as_str() {
             "f" => ReplicaIdentity::Full,
             "n" => ReplicaIdentity::Nothing,
-            "i" => ReplicaIdentity::Columns(indexes.iter().find(|index| index.identity).map(|index| index.columns.clone()).unwrap_or_default()),
+            "i" => {
+                ReplicaIdentity::Columns(indexes.iter().find(|index| index.identity).map(|index| index.columns.clone()).unwrap_or_default())
+            }
             _ if primary_key.is_empty() => ReplicaIdentity::Nothing,
             _ => ReplicaIdentity::PrimaryKey,
         };
@@ -258,7 +260,8 @@ const INDEXES: &str = "SELECT i.indisprimary, i.indisunique AND i.indpred IS NUL
               LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n] AND a.attnum > 0 ORDER BY n)
     FROM pg_catalog.pg_index AS i WHERE i.indrelid = $1::int8::oid";
 
-const FOREIGN_KEYS: &str = "SELECT c.conname::text, cn.nspname::text, cr.relname::text, pn.nspname::text, pr.relname::text, c.confdeltype::text,
+const FOREIGN_KEYS: &str =
+    "SELECT c.conname::text, cn.nspname::text, cr.relname::text, pn.nspname::text, pr.relname::text, c.confdeltype::text,
         array(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY AS k(n, o)
               JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.o),
         array(SELECT a.attname::text FROM unnest(c.confkey) WITH ORDINALITY AS k(n, o)
@@ -278,7 +281,13 @@ struct Index {
 
 impl Index {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self { primary: row.try_get(0)?, unique: row.try_get(1)?, identity: row.try_get(2)?, whole: row.try_get(3)?, columns: row.try_get(4)? })
+        Ok(Self {
+            primary: row.try_get(0)?,
+            unique: row.try_get(1)?,
+            identity: row.try_get(2)?,
+            whole: row.try_get(3)?,
+            columns: row.try_get(4)?,
+        })
     }
 }
 

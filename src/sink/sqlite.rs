@@ -75,7 +75,8 @@ impl Database for Sqlite {
         if name.schema.as_deref().is_some_and(|schema| schema != "main") {
             return Ok(None);
         }
-        let found = sqlx::query("SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main' AND name = $1 AND type IN ('table', 'view')");
+        let found =
+            sqlx::query("SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main' AND name = $1 AND type IN ('table', 'view')");
         let found = found.bind(&name.table).fetch_optional(&self.pool).await.map_err(|error| fail(&what, &error))?;
         let Some(found) = found else { return Ok(None) };
         let read = |found: &SqliteRow| Ok((found.try_get(0)?, found.try_get(1)?, found.try_get(2)?));

@@ -135,7 +135,8 @@ impl Builder {
         let rows: Vec<Vec<Option<String>>> = (0..rows).map(|_| texts.iter_mut().map(|column| column.next().flatten()).collect()).collect();
         let json = serde_json::to_string(&rows).expect("texts are always JSON");
         let bind = self.bind(Bind::Text(Some(json)));
-        let columns = likes.iter().enumerate().map(|(index, like)| sqlite_value(like.as_ref(), &format!("json_extract(k.value, '$[{index}]')")));
+        let columns =
+            likes.iter().enumerate().map(|(index, like)| sqlite_value(like.as_ref(), &format!("json_extract(k.value, '$[{index}]')")));
         Listed { columns: columns.collect(), from: format!("json_each({bind}) AS k"), ordinal: "k.key" }
     }
 
@@ -225,10 +226,7 @@ fn conditions(builder: &mut Builder, when: Conditions<'_>) -> String {
 
 /// One key list per column, from rows of texts.
 pub(crate) fn transpose<'a>(columns: impl Iterator<Item = &'a Column>, rows: &[&[String]]) -> Vec<ListColumn<'a>> {
-    columns
-        .enumerate()
-        .map(|(index, column)| ListColumn::like(column, rows.iter().map(|row| row.get(index).cloned()).collect()))
-        .collect()
+    columns.enumerate().map(|(index, column)| ListColumn::like(column, rows.iter().map(|row| row.get(index).cloned()).collect())).collect()
 }
 
 /// Which of these keys have a row: returns one row per asked key, (its number in the list, `true`/`false` or 1/0, standby?), so that a missing
@@ -346,12 +344,7 @@ pub(crate) struct ArchiveLabels {
 }
 
 /// Copies the rows into the archive as they are now. Touches exactly as many rows as are still there and still match.
-pub(crate) fn archive(
-    dialect: Dialect,
-    touched: &Touched<'_>,
-    labels: ArchiveLabels,
-    fixed: [(&str, Bind); 6],
-) -> Option<Statement> {
+pub(crate) fn archive(dialect: Dialect, touched: &Touched<'_>, labels: ArchiveLabels, fixed: [(&str, Bind); 6]) -> Option<Statement> {
     if touched.rows.is_empty() {
         return None;
     }
@@ -394,7 +387,8 @@ pub(crate) fn delete(dialect: Dialect, touched: &Touched<'_>) -> Option<Statemen
     let sql = match dialect {
         Dialect::Postgres => format!("DELETE FROM {} AS t USING {} WHERE {on}", table.quoted, listed.from),
         Dialect::Sqlite => {
-            let columns: Vec<String> = if table.has_rowid { vec!["rowid".to_owned()] } else { table.primary_key.iter().map(|name| quote(name)).collect() };
+            let columns: Vec<String> =
+                if table.has_rowid { vec!["rowid".to_owned()] } else { table.primary_key.iter().map(|name| quote(name)).collect() };
             let of_t: Vec<String> = columns.iter().map(|column| format!("t.{column}")).collect();
             format!(
                 "DELETE FROM {} WHERE ({}) IN (SELECT {} FROM {} JOIN {} AS t ON {on})",

@@ -125,9 +125,9 @@ impl Reader {
         match self.consumer.poll(POLL) {
             None => Ok(None),
             Some(Ok(message)) => Ok(Some(own(&message))),
-            Some(Err(error @ (KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) | KafkaError::MessageConsumptionFatal(_)))) => {
-                Err(error)
-            }
+            Some(Err(
+                error @ (KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) | KafkaError::MessageConsumptionFatal(_)),
+            )) => Err(error),
             Some(Err(error)) => {
                 tracing::warn!(%error, "kafka");
                 Ok(None)
@@ -149,7 +149,8 @@ impl Follower {
         let (sender, records) = mpsc::channel(1_000);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("entail-markers".to_owned()).spawn(move || follow(&kafka, &topics, &sender, &stopped));
+        let thread =
+            std::thread::Builder::new().name("entail-markers".to_owned()).spawn(move || follow(&kafka, &topics, &sender, &stopped));
         Self { records, stop, thread: thread.ok() }
     }
 

@@ -147,9 +147,8 @@ pub(crate) fn consumer_config(kafka: &Kafka) -> ClientConfig {
 
 /// A record with its own bytes.
 fn own(message: &BorrowedMessage<'_>) -> Record {
-    let headers = message.headers().map(|headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-    });
+    let headers =
+        message.headers().map(|headers| headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect());
     Record {
         at: Position {
             partition: TopicPartition { topic: Arc::from(message.topic()), partition: message.partition() },

@@ -205,13 +205,7 @@ impl Attempts {
             if self.done.fates.contains_key(&record.at) {
                 continue;
             }
-            let reason = Reason {
-                stage: "decode",
-                error: error.to_string(),
-                hint: error.hint().to_owned(),
-                reference: None,
-                attempt: 1,
-            };
+            let reason = Reason { stage: "decode", error: error.to_string(), hint: error.hint().to_owned(), reference: None, attempt: 1 };
             if !send(&self.shared, record, &reason).await {
                 return false;
             }
@@ -226,13 +220,9 @@ impl Attempts {
             let fate = match decoded {
                 Ok(change::Decoded { content: Content::Skipped(reason), .. }) => Fate::Skipped(reason.as_str()),
                 Ok(_) => Fate::Worked(report.outcomes.get(&record.at).copied().unwrap_or(Outcome::NoEffect)),
-                Err(error) => Fate::DeadLetter(Reason {
-                    stage: "decode",
-                    error: error.to_string(),
-                    hint: String::new(),
-                    reference: None,
-                    attempt: 1,
-                }),
+                Err(error) => {
+                    Fate::DeadLetter(Reason { stage: "decode", error: error.to_string(), hint: String::new(), reference: None, attempt: 1 })
+                }
             };
             self.done.fates.entry(record.at.clone()).or_insert(fate);
             self.done.progress.insert(record.at.partition.clone(), record.at.next());

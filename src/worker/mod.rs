@@ -50,7 +50,7 @@ pub struct Options {
     /// End when everything that stood in the topics at the start is done.
     pub until_end: bool,
     /// Told what came of every batch, for those who show it.
-    pub observer: Option<Box<dyn Fn(&Report) + Send>>,
+    pub observer: Option<Box<dyn Fn(&Report) + Send + Sync>>,
     /// Told the accounts whenever asked.
     pub accounts: watch::Sender<Accounts>,
 }
@@ -301,7 +301,8 @@ impl Worker<'_> {
         }
         for (partitions, drained) in std::mem::take(&mut self.drains) {
             self.forget(&partitions);
-            drop(drained.send(()));
+            // A poll thread that no longer listens has ended.
+            _ = drained.send(());
         }
     }
 
@@ -346,7 +347,8 @@ impl Worker<'_> {
     /// Dead letters that a partition may still make in its window (H83).
     fn allowance(&self, partition: &TopicPartition) -> u64 {
         let settings = &self.config.dead_letters;
-        let recent = self.owned.get(partition).map_or(0, |owned| owned.dead_letters.iter().filter(|at| at.elapsed() < settings.per).count());
+        let recent =
+            self.owned.get(partition).map_or(0, |owned| owned.dead_letters.iter().filter(|at| at.elapsed() < settings.per).count());
         settings.limit.saturating_sub(u64::try_from(recent).unwrap_or(u64::MAX))
     }
 
@@ -571,7 +573,8 @@ impl Worker<'_> {
             }
         }
         for (_, drained) in self.drains.drain(..) {
-            drop(drained.send(()));
+            // A poll thread that no longer listens has ended.
+            _ = drained.send(());
         }
         drop(source.commands.send(Command::Stop));
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));

@@ -133,7 +133,8 @@ impl Waitlist {
         let partitions = needed(entry, all);
         !partitions.is_empty()
             && partitions.iter().all(|partition| {
-                let read = self.read.get(partition).and_then(|source| source.order.first()).is_some_and(|position| *position > looked_up_at);
+                let read =
+                    self.read.get(partition).and_then(|source| source.order.first()).is_some_and(|position| *position > looked_up_at);
                 let worked = self.worked.get(partition).map_or(0, |next| next.0);
                 read || entry.barriers.get(partition).is_some_and(|end| worked >= *end)
             })
@@ -181,7 +182,8 @@ mod tests {
         let cause = Position { partition: partition(0), offset: 3 };
         let (entity, columns) = ("crm.customer".to_owned(), vec!["id".to_owned()]);
         let (reason, detail) = ("wait".to_owned(), String::new());
-        let pending = Pending { entity, columns, key, reason, detail, kind: PendingKind::Gone, cause, partition_known, source: Some(at(10)) };
+        let pending =
+            Pending { entity, columns, key, reason, detail, kind: PendingKind::Gone, cause, partition_known, source: Some(at(10)) };
         Waiting { pending, target: TargetId(0), seen: BTreeSet::new(), looked_up_at }
     }
 

@@ -87,7 +87,9 @@ impl Local {
 
     pub(crate) async fn lines(&self, service: &str, sql: &str) -> Vec<String> {
         let rows = self.stage.rows(service, sql).await.expect("the query runs");
-        rows.into_iter().map(|row| row.into_iter().map(|cell| cell.unwrap_or_else(|| "-".to_owned())).collect::<Vec<_>>().join("|")).collect()
+        rows.into_iter()
+            .map(|row| row.into_iter().map(|cell| cell.unwrap_or_else(|| "-".to_owned())).collect::<Vec<_>>().join("|"))
+            .collect()
     }
 
     pub(crate) async fn execute(&self, service: &str, sql: &str) {
