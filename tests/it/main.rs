@@ -1,4 +1,5 @@
 //! Integration tests, a module per capability. Most run in process; those under `live` need the servers that `script/test` starts.
 
 mod cascade;
+mod live;
 mod support;
