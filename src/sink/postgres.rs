@@ -131,7 +131,8 @@ impl Database for Postgres {
 
     async fn begin(&self) -> Result<Box<dyn Session>, SinkError> {
         // Whatever the role's default is: a look-up must see what was committed before it (H2).
-        let transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(|error| fail("opening a transaction", &error))?;
+        let transaction =
+            self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(|error| fail("opening a transaction", &error))?;
         Ok(Box::new(PostgresSession { transaction }))
     }
 
