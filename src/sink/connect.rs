@@ -74,6 +74,7 @@ pub(super) fn migrator(dialect: Dialect) -> Migrator {
     migrator
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "sqlx may add errors; what is not a database's is ours")]
 pub(super) fn migration_failed(error: &MigrateError, fault: fn(&sqlx::Error) -> (Fault, String)) -> SinkError {
     let (fault, detail) = match error {
         MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => fault(cause),

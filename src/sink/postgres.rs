@@ -189,6 +189,7 @@ impl Session for PostgresSession {
 }
 
 /// The class of an error and its code, without row values.
+#[expect(clippy::wildcard_enum_match_arm, reason = "sqlx may add errors; those of the client are tried again")]
 fn fault(error: &sqlx::Error) -> (Fault, String) {
     let Some(database) = error.as_database_error() else {
         return match error {

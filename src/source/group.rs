@@ -44,6 +44,7 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not an assignment takes partitions away")]
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let partitions = partitions(list);
         let seen = match error {
@@ -93,6 +94,9 @@ pub(crate) fn start(kafka: &Kafka, topics: &[String], start_budget: usize) -> Re
     Ok(Source { records, control, commands, budget, thread })
 }
 
+/// Partitions, and where to start in them once the worker has said.
+type Starting = (Vec<TopicPartition>, oneshot::Receiver<BTreeMap<TopicPartition, NextOffset>>);
+
 struct Poller {
     consumer: BaseConsumer<Context>,
     records: mpsc::Sender<Record>,
@@ -102,7 +106,7 @@ struct Poller {
     assigned: BTreeSet<TopicPartition>,
     halted: BTreeSet<TopicPartition>,
     /// Partitions assigned by the group whose start the worker has not said yet.
-    starting: Option<(Vec<TopicPartition>, oneshot::Receiver<BTreeMap<TopicPartition, NextOffset>>)>,
+    starting: Option<Starting>,
     /// Partitions revoked by the group that the worker still drains.
     draining: Option<(Vec<TopicPartition>, oneshot::Receiver<()>)>,
     /// Records for which there was no room, in order.
@@ -168,6 +172,7 @@ impl Poller {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "librdkafka may add errors; it goes on by itself after those not named")]
     fn on_error(&self, error: &KafkaError) {
         match error {
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {

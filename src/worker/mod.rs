@@ -45,12 +45,15 @@ const EXPIRE: Duration = Duration::from_secs(3600);
 /// With `--until-end`: how long roots may wait for their proof after the end was reached.
 const SETTLE: Duration = Duration::from_secs(15);
 
+/// Told what came of every batch.
+pub type Observer = Box<dyn Fn(&Report) + Send + Sync>;
+
 /// How a worker runs.
 pub struct Options {
     /// End when everything that stood in the topics at the start is done.
     pub until_end: bool,
     /// Told what came of every batch, for those who show it.
-    pub observer: Option<Box<dyn Fn(&Report) + Send + Sync>>,
+    pub observer: Option<Observer>,
     /// Told the accounts whenever asked.
     pub accounts: watch::Sender<Accounts>,
 }
@@ -525,7 +528,7 @@ impl Worker<'_> {
                 Err(error) => tracing::warn!(error = %chain(&error), "pending roots cannot be read now"),
             }
         }
-        let waits = |pending: &ledger::Pending| pending.reason == "wait" && self.waitlist.len() > 0 && self.waitlist.holds(pending);
+        let waits = |pending: &ledger::Pending| pending.reason == "wait" && self.waitlist.holds(pending);
         self.retries.extend(pending.into_iter().filter(|pending| !waits(pending)).map(|pending| Retry { pending, proven: None }));
     }
 
