@@ -5,5 +5,6 @@
 mod cascade;
 mod history;
 mod in_process;
+mod layout;
 mod live;
 mod support;
