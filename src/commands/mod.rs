@@ -76,7 +76,7 @@ enum Command {
 /// What could not be done, with its causes.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_));
-    telemetry::start(cli.log_format, if quiet { "error" } else { "info,sqlx=error" });
+    telemetry::start(cli.log_format, if quiet { "error,librdkafka=off,rdkafka=off" } else { "info,sqlx=error" });
     let global = shared::Global { config: cli.config, rules: cli.rules };
     match cli.command {
         Command::Check(arguments) => check::run(&global, &arguments),

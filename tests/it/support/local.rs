@@ -32,7 +32,7 @@ pub(crate) struct Running {
 
 impl Local {
     pub(crate) async fn new(rules: &str, services: &[(&str, &str)]) -> Local {
-        entail::telemetry::start(entail::telemetry::LogFormat::Text, "warn");
+        entail::telemetry::start(entail::telemetry::LogFormat::Text, "warn,sqlx=error,librdkafka=off,rdkafka=off");
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path: PathBuf = dir.path().join("rules.yaml");
         std::fs::write(&path, rules).expect("the rules are written");

@@ -8,4 +8,5 @@ pub(crate) mod connect;
 pub(crate) mod kafka;
 pub(crate) mod local;
 pub(crate) mod postgres;
+pub(crate) mod scripted;
 pub(crate) mod wait;
