@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -164,35 +164,49 @@ impl Follower {
     }
 }
 
+/// How often topics that do not exist yet are looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 fn follow(kafka: &Kafka, topics: &[String], sender: &mpsc::Sender<Record>, stop: &AtomicBool) {
     let reader = match Reader::open(kafka) {
         Ok(reader) => reader,
         Err(error) => return tracing::error!(%error, "cannot follow markers"),
     };
-    let mut start: BTreeMap<TopicPartition, NextOffset> = BTreeMap::new();
-    let mut look_again = std::time::Instant::now();
+    let mut next: BTreeMap<TopicPartition, NextOffset> = BTreeMap::new();
+    let mut wanted: Vec<&String> = topics.iter().collect();
+    let mut looked = None;
     while !stop.load(Ordering::Acquire) {
-        if look_again.elapsed() >= Duration::ZERO && start.is_empty() {
-            for topic in topics {
-                for partition in reader.partitions(topic).unwrap_or_default() {
-                    // From the end, or from the beginning of a topic that has just come into being.
-                    if let Ok(marks) = reader.watermarks(&partition) {
-                        start.insert(partition, NextOffset(marks.high.saturating_sub(1).max(marks.low)));
-                    }
-                }
-            }
-            if let Err(error) = reader.assign(&start) {
+        if !wanted.is_empty() && looked.is_none_or(|at: Instant| at.elapsed() >= LOOK_AGAIN) {
+            looked = Some(Instant::now());
+            let before = next.len();
+            wanted.retain(|topic| !find(&reader, topic, &mut next));
+            if next.len() > before
+                && let Err(error) = reader.assign(&next)
+            {
                 tracing::warn!(%error, "following markers");
             }
-            look_again = std::time::Instant::now();
-            if start.is_empty() {
-                std::thread::sleep(Duration::from_millis(500));
+        }
+        if next.is_empty() {
+            std::thread::sleep(POLL);
+            continue;
+        }
+        if let Ok(Some(record)) = reader.next() {
+            next.insert(record.at.partition.clone(), record.at.next());
+            if sender.blocking_send(record).is_err() {
+                return;
             }
         }
-        if let Ok(Some(record)) = reader.next()
-            && sender.blocking_send(record).is_err()
-        {
-            return;
+    }
+}
+
+/// Adds a topic's partitions from their end: the last record is read again, so that a marker that made the topic is seen.
+fn find(reader: &Reader, topic: &str, next: &mut BTreeMap<TopicPartition, NextOffset>) -> bool {
+    let partitions = reader.partitions(topic).unwrap_or_default();
+    for partition in &partitions {
+        match reader.watermarks(partition) {
+            Ok(marks) => drop(next.insert(partition.clone(), NextOffset(marks.high.saturating_sub(1).max(marks.low)))),
+            Err(_) => return false,
         }
     }
+    !partitions.is_empty()
 }

@@ -65,13 +65,16 @@ async fn try_take(engine: &Engine, partitions: &BTreeMap<TopicPartition, Waterma
             by_database.entry(id).or_default().push(partition);
         }
     }
+    let known = known_starts(engine, &by_database).await?;
     let mut latches: BTreeSet<Latch> = BTreeSet::new();
     for (id, taken) in by_database {
         let database = &engine.model.databases.handle(id).database;
         let mut session = database.begin().await?;
         for partition in taken {
-            let low = partitions.get(partition).map_or(0, |marks| marks.low);
-            let taken = ledger::take(session.as_mut(), &engine.owner, partition, NextOffset(low)).await?;
+            // A group's first start reads from the beginning; a database that joins later starts where the group is (H78).
+            let low = NextOffset(partitions.get(partition).map_or(0, |marks| marks.low));
+            let first = known.get(partition).copied().unwrap_or(low);
+            let taken = ledger::take(session.as_mut(), &engine.owner, partition, first).await?;
             takeover.epochs.insert((id, partition.clone()), taken.epoch);
             let start = takeover.start.entry(partition.clone()).or_insert(taken.next);
             *start = (*start).min(taken.next);
@@ -99,6 +102,21 @@ async fn try_take(engine: &Engine, partitions: &BTreeMap<TopicPartition, Waterma
         }
     }
     Ok(takeover)
+}
+
+/// Where the group is, per partition, by the databases that know it already.
+async fn known_starts(
+    engine: &Engine,
+    databases: &BTreeMap<DatabaseId, Vec<&TopicPartition>>,
+) -> Result<BTreeMap<TopicPartition, NextOffset>, SinkError> {
+    let mut known: BTreeMap<TopicPartition, NextOffset> = BTreeMap::new();
+    for id in databases.keys() {
+        for (partition, next) in ledger::progress(&*engine.model.databases.handle(*id).database, &engine.owner.group).await? {
+            let least = known.entry(partition).or_insert(next);
+            *least = (*least).min(next);
+        }
+    }
+    Ok(known)
 }
 
 /// Shuts a partition in the ledger of the databases that its topic reaches.
