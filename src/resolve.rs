@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::databases::DatabaseId;
 use crate::graph::{EdgeId, Graph, TargetId};
 use crate::model::Model;
-use crate::plan::{ChildRow, Collected, Expansion, Need, Root};
+use crate::plan::{ChildRow, Collected, Expansion, Need, Root, Scope};
 use crate::sink::statement::{self, Selection};
 use crate::sink::{Session, SinkError, TableRef};
 use crate::value::Key;
@@ -37,15 +37,21 @@ pub(crate) enum Reading {
     TooMany(EdgeId),
 }
 
-/// Reads and locks everything below the roots, to at most `limit` rows.
-pub(crate) async fn collect(
-    model: &Model,
-    sessions: &mut Sessions,
-    roots: Vec<Root>,
-    latched: &BTreeSet<EdgeId>,
-    limit: usize,
-) -> Result<Reading, Trouble> {
-    let mut expansion = Expansion::new(&model.graph, roots, latched);
+/// How far a collection goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Reach<'a> {
+    /// References that are shut: not read.
+    pub(crate) latched: &'a BTreeSet<EdgeId>,
+    /// Which references are followed. Rows in shadow are not locked.
+    pub(crate) scope: Scope,
+    /// Rows at the most.
+    pub(crate) limit: usize,
+}
+
+/// Reads and locks everything below the roots, as far as told.
+pub(crate) async fn collect(model: &Model, sessions: &mut Sessions, roots: Vec<Root>, reach: Reach<'_>) -> Result<Reading, Trouble> {
+    let Reach { latched, scope, limit } = reach;
+    let mut expansion = Expansion::new(&model.graph, roots, latched, scope);
     loop {
         let mut needs = expansion.needs();
         if needs.is_empty() {
@@ -58,7 +64,9 @@ pub(crate) async fn collect(
         });
         for need in needs {
             let left = limit.saturating_sub(expansion.len());
-            let rows = read_children(model, sessions, &need, left + 1).await.map_err(|error| Trouble { error, edges: vec![need.edge] })?;
+            let rows = read_children(model, sessions, &need, (scope == Scope::Enforced, left + 1))
+                .await
+                .map_err(|error| Trouble { error, edges: vec![need.edge] })?;
             if rows.len() > left {
                 return Ok(Reading::TooMany(need.edge));
             }
@@ -67,13 +75,18 @@ pub(crate) async fn collect(
     }
 }
 
-async fn read_children(model: &Model, sessions: &mut Sessions, need: &Need, limit: usize) -> Result<Vec<ChildRow>, SinkError> {
+async fn read_children(
+    model: &Model,
+    sessions: &mut Sessions,
+    need: &Need,
+    (lock, limit): (bool, usize),
+) -> Result<Vec<ChildRow>, SinkError> {
     let edge = model.graph.edge(need.edge);
     let bound = model.table(edge.child);
     let handle = model.databases.handle(bound.database);
     let keys: Vec<&[String]> = need.keys.iter().map(Key::parts).collect();
     let when = conditions(&bound.table, edge);
-    let selection = Selection { table: &bound.table, by: &edge.columns, keys: &keys, when: &when, read: &bound.read, lock: true, limit };
+    let selection = Selection { table: &bound.table, by: &edge.columns, keys: &keys, when: &when, read: &bound.read, lock, limit };
     let Some(statement) = statement::select(handle.database.dialect(), &selection) else { return Ok(Vec::new()) };
     let Some(session) = sessions.get_mut(&bound.database) else {
         return Err(SinkError::Answer {

@@ -10,9 +10,9 @@ use crate::databases::DatabaseId;
 use crate::graph::{EdgeId, Origin, TargetId};
 use crate::ledger::{self, Latch};
 use crate::model::Model;
-use crate::plan::{self, Blocked, Bounds, Collected, Fate, Plan, Reduced, RootId};
-use crate::resolve::{self, Asked, Presence, Reading, Sessions, Trouble};
-use crate::rules::{EntityId, OnDelete, OnUpdate};
+use crate::plan::{self, Blocked, Bounds, Collected, Fate, Plan, Reduced, Root, RootId, Scope};
+use crate::resolve::{self, Asked, Presence, Reach, Reading, Sessions, Trouble};
+use crate::rules::{EntityId, Mode, OnDelete, OnUpdate};
 use crate::sink::{SinkError, TableRef, statement};
 use crate::value::Key;
 
@@ -124,7 +124,9 @@ impl Job<'_> {
         }
         let limit = self.limit(roots.len());
         let few = roots.len() == 1;
-        let collected = match resolve::collect(self.model, &mut self.sessions, roots, &self.latched, limit).await? {
+        let in_shadow = self.shadow(&roots, limit).await?;
+        let reach = Reach { latched: &self.latched, scope: Scope::Enforced, limit };
+        let collected = match resolve::collect(self.model, &mut self.sessions, roots, reach).await? {
             Reading::Whole(collected) => collected,
             Reading::TooMany(edge) if few => return Ok(self.park_the_one(edge)),
             Reading::TooMany(_) => return Err(Failure::TooMany),
@@ -139,12 +141,48 @@ impl Job<'_> {
             self.shut(edge, "empty-parent", "every parent asked for is missing and the parent's table has no rows at all");
         }
         let bounds = Bounds { latched: self.latched.clone(), ..bounds };
+        let would = in_shadow.map(|shadow| {
+            plan::plan(shadow.verify(confirmed.clone()), &self.model.graph, &Bounds { scope: Scope::WithShadow, ..bounds.clone() })
+        });
         let plan = plan::plan(collected.verify(confirmed), &self.model.graph, &bounds);
+        if let Some(would) = would {
+            self.count_shadow(&would, &plan);
+        }
         self.latch_the_exceeded(&plan);
         let cascades = judged.cascade_ids(self);
         let archiving = apply::Archiving { group: &self.engine.owner.group, keep: self.engine.keep, cascades: &cascades };
         apply::apply(self.model, &mut self.sessions, &plan.steps, &archiving).await?;
         Ok(plan)
+    }
+
+    /// What the roots reach with the references in shadow, read without locks and before the look-up; nothing of it is ever written.
+    async fn shadow(&mut self, roots: &[Root], limit: usize) -> Result<Option<Collected>, Failure> {
+        if self.model.graph.edges().all(|(_, edge)| edge.mode == Mode::Enforce) {
+            return Ok(None);
+        }
+        let reach = Reach { latched: &self.latched, scope: Scope::WithShadow, limit };
+        Ok(match resolve::collect(self.model, &mut self.sessions, roots.to_vec(), reach).await? {
+            Reading::Whole(collected) => Some(collected),
+            Reading::TooMany(_) => None,
+        })
+    }
+
+    /// Rows that would change beside those that do, per reference.
+    fn count_shadow(&mut self, would: &Plan, does: &Plan) {
+        let rows = |plan: &Plan| -> BTreeMap<String, u64> {
+            let mut rows = BTreeMap::new();
+            for step in &plan.steps {
+                *rows.entry(apply::edge_names(self.model, &step.edges)).or_default() += u64::try_from(step.rows.len()).unwrap_or(u64::MAX);
+            }
+            rows
+        };
+        let does = rows(does);
+        for (name, count) in rows(would) {
+            let more = count.saturating_sub(does.get(&name).copied().unwrap_or(0));
+            if more > 0 {
+                *self.report.shadow.entry(name).or_default() += more;
+            }
+        }
     }
 
     /// Rows to read at the most. A batch of several roots is cut rather than read above it; one root is read up to its limit and one more.
@@ -221,7 +259,7 @@ impl Job<'_> {
         }
         let left = |name: &String| limits.rows.count.saturating_sub(used.get(name).copied().unwrap_or(0));
         let window = self.model.graph.edges().map(|(id, edge)| (id, left(&edge.name))).collect();
-        Ok(Bounds { rows_per_event: limits.rows_per_event, latched: self.latched.clone(), window })
+        Ok(Bounds { rows_per_event: limits.rows_per_event, latched: self.latched.clone(), window, scope: Scope::Enforced })
     }
 
     /// A reference over one of its limits is shut (H79, H80).

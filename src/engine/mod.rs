@@ -86,6 +86,8 @@ pub struct Report {
     pub spared: u64,
     /// Child rows left pointing at a missing parent under `no_action`, per reference.
     pub orphans: BTreeMap<String, u64>,
+    /// Rows that references in shadow would have changed.
+    pub shadow: BTreeMap<String, u64>,
     /// Latches shut by this batch.
     pub latched: BTreeSet<Latch>,
 }

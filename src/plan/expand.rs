@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ChildRow, Collected, Fate, Root, RowId};
+use super::{ChildRow, Collected, Fate, Root, RowId, Scope};
 use crate::graph::{Edge, EdgeId, Graph, Origin, TargetId};
-use crate::rules::{EntityId, Mode, OnDelete};
+use crate::rules::{EntityId, OnDelete};
 use crate::value::{Cell, Key};
 
 /// Which rows to read next: those whose reference columns hold one of these keys.
@@ -31,19 +31,20 @@ pub struct Expansion<'g> {
     moved: BTreeSet<(TargetId, Key)>,
     /// References that are shut: not asked, so that a table that cannot be read stands in nobody's way but its own.
     latched: &'g BTreeSet<EdgeId>,
+    scope: Scope,
 }
 
 impl<'g> Expansion<'g> {
     /// Starts from these roots. References in `latched` are not asked.
     #[must_use]
-    pub fn new(graph: &'g Graph, roots: Vec<Root>, latched: &'g BTreeSet<EdgeId>) -> Self {
+    pub fn new(graph: &'g Graph, roots: Vec<Root>, latched: &'g BTreeSet<EdgeId>, scope: Scope) -> Self {
         let collected = Collected { roots: Vec::new(), rows: Vec::new(), children: BTreeMap::new() };
         let moved = roots.iter().filter(|root| matches!(root.fate, Fate::Moved(_))).map(|root| (root.target, root.key.clone()));
         let moved = moved.collect();
         let mut expansion =
-            Self { graph, collected, index: BTreeMap::new(), doomed: BTreeSet::new(), frontier: BTreeMap::new(), moved, latched };
+            Self { graph, collected, index: BTreeMap::new(), doomed: BTreeSet::new(), frontier: BTreeMap::new(), moved, latched, scope };
         for root in &roots {
-            for (edge, _) in graph.edges_at(root.target).filter(|(_, edge)| from_root(edge)) {
+            for (edge, _) in graph.edges_at(root.target).filter(|(_, edge)| from_root(edge, scope)) {
                 expansion.ask(edge, &root.key);
             }
         }
@@ -107,7 +108,8 @@ impl<'g> Expansion<'g> {
     fn expand(&mut self, entity: EntityId, id: RowId) {
         for (target, columns) in self.graph.targets_of(entity) {
             let Some(key) = columns_key(&columns.columns, &self.collected.row(id).1) else { continue };
-            for (edge, _) in self.graph.edges_at(target).filter(|(_, edge)| edge.mode == Mode::Enforce) {
+            let scope = self.scope;
+            for (edge, _) in self.graph.edges_at(target).filter(|(_, edge)| scope.includes(edge)) {
                 self.ask(edge, &key);
             }
         }
@@ -125,8 +127,8 @@ impl<'g> Expansion<'g> {
 }
 
 /// Native keys at a root are the service's own affair: its database has applied them already.
-pub(super) fn from_root(edge: &Edge) -> bool {
-    edge.origin != Origin::Native && edge.mode == Mode::Enforce
+pub(super) fn from_root(edge: &Edge, scope: Scope) -> bool {
+    edge.origin != Origin::Native && scope.includes(edge)
 }
 
 /// The key that a row carries in these columns; `None` if one is null or unknown: it points at nothing (H57).

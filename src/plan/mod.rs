@@ -42,6 +42,21 @@ pub struct Root {
     pub seen: Option<BTreeSet<Seen>>,
 }
 
+/// Which references are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that are enforced.
+    Enforced,
+    /// Those in shadow too: what would happen if they were enforced.
+    WithShadow,
+}
+
+impl Scope {
+    fn includes(self, edge: &crate::graph::Edge) -> bool {
+        self == Self::WithShadow || edge.mode == crate::rules::Mode::Enforce
+    }
+}
+
 /// What is thought to have happened to a parent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {

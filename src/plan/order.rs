@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::{columns_key, from_root};
-use super::{Assignment, ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Seen, Step, StepAction, StepRow, Verified};
+use super::{Assignment, ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Scope, Seen, Step, StepAction, StepRow, Verified};
 use crate::graph::{Edge, EdgeId, Graph, Origin};
-use crate::rules::{EntityId, Mode, OnDelete, OnUpdate};
+use crate::rules::{EntityId, OnDelete, OnUpdate};
 use crate::value::{Cell, Key};
 
 /// Whether a reference acts on rows whose parent has this fate (rather than only counting them).
@@ -25,6 +25,8 @@ pub struct Bounds {
     pub latched: BTreeSet<EdgeId>,
     /// Rows that each reference may still touch in its window.
     pub window: BTreeMap<EdgeId, u64>,
+    /// Which references are followed.
+    pub scope: Scope,
 }
 
 /// Why a root is held back, with the reference that holds it.
@@ -146,7 +148,7 @@ impl Planner<'_> {
     fn walk(&self, id: RootId, root: &Root) -> Result<Walk, Blocked> {
         let mut walk = Walk::default();
         let mut open = Vec::new();
-        for (edge_id, edge) in self.graph.edges_at(root.target).filter(|(_, edge)| from_root(edge)) {
+        for (edge_id, edge) in self.graph.edges_at(root.target).filter(|(_, edge)| from_root(edge, self.bounds.scope)) {
             let rows: Vec<RowId> =
                 self.children(edge_id, &root.key).iter().copied().filter(|row| self.may_touch(root, edge_id, *row)).collect();
             self.reach(id, edge_id, edge, &root.fate, &rows, &mut walk, &mut open)?;
@@ -155,7 +157,7 @@ impl Planner<'_> {
             let (entity, child) = self.collected.row(row);
             for (target, columns) in self.graph.targets_of(*entity) {
                 let Some(key) = columns_key(&columns.columns, child) else { continue };
-                for (edge_id, edge) in self.graph.edges_at(target).filter(|(_, edge)| edge.mode == Mode::Enforce) {
+                for (edge_id, edge) in self.graph.edges_at(target).filter(|(_, edge)| self.bounds.scope.includes(edge)) {
                     let rows = self.children(edge_id, &key).to_vec();
                     self.reach(id, edge_id, edge, &Fate::Gone, &rows, &mut walk, &mut open)?;
                 }

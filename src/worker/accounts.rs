@@ -64,6 +64,8 @@ pub struct Accounts {
     pub spared: u64,
     /// Roots that were pending and are settled now, counted when they are.
     pub settled_later: u64,
+    /// Rows that references in shadow would have changed.
+    pub shadow: BTreeMap<String, u64>,
     /// Child rows found under `no_action`, per reference.
     pub orphans: BTreeMap<String, u64>,
 }
@@ -94,7 +96,12 @@ impl Accounts {
             );
             line.expect("a String takes any text");
         }
-        for (what, counts) in [("rows by", &self.rows), ("copied rows of", &self.copies), ("orphans left by", &self.orphans)] {
+        for (what, counts) in [
+            ("rows by", &self.rows),
+            ("copied rows of", &self.copies),
+            ("orphans left by", &self.orphans),
+            ("rows in shadow by", &self.shadow),
+        ] {
             for (name, count) in counts {
                 writeln!(text, "{what} {name}: {count}").expect("a String takes any text");
             }
@@ -119,7 +126,7 @@ impl Accounts {
             })
             .collect();
         serde_json::json!({
-            "partitions": partitions, "rows": self.rows, "copies": self.copies, "orphans": self.orphans,
+            "partitions": partitions, "rows": self.rows, "copies": self.copies, "orphans": self.orphans, "shadow": self.shadow,
             "spared": self.spared, "settled_later": self.settled_later,
         })
     }

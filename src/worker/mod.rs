@@ -129,6 +129,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
         expire_at: Instant::now() + EXPIRE,
         settle_by: None,
         was_assigned: false,
+        has_looked_at_pending: false,
         topic_sizes: BTreeMap::new(),
         budget: Arc::clone(&source.budget),
         accounts: Accounts::default(),
@@ -168,6 +169,8 @@ struct Worker<'a> {
     expire_at: Instant,
     settle_by: Option<Instant>,
     was_assigned: bool,
+    /// What earlier owners left pending has been looked at since the last takeover.
+    has_looked_at_pending: bool,
     /// Partitions of each topic, over all workers.
     topic_sizes: BTreeMap<String, usize>,
     budget: Arc<source::Budget>,
@@ -289,6 +292,7 @@ impl Worker<'_> {
         drop(start_at.send(takeover.start));
         // What an earlier owner left pending is looked at now.
         self.retry_at = Instant::now();
+        self.has_looked_at_pending = false;
         Ok(())
     }
 
@@ -417,6 +421,9 @@ impl Worker<'_> {
             *self.accounts.orphans.entry(name.clone()).or_default() += rows;
             tracing::warn!(reference = name, rows, "rows point at a parent that is gone or moved, under no_action");
         }
+        for (name, rows) in &report.shadow {
+            *self.accounts.shadow.entry(name.clone()).or_default() += rows;
+        }
         self.accounts.spared += report.spared;
         for latch in &report.latched {
             tracing::error!(scope = latch.scope, reason = latch.reason, detail = latch.detail, "latched until it is released");
@@ -502,6 +509,7 @@ impl Worker<'_> {
         if now >= self.retry_at && self.in_flight.is_none() {
             self.retry_at = now + RETRY_PARKED;
             self.load_pending().await;
+            self.has_looked_at_pending = true;
         } else if now >= self.retry_at {
             self.retry_at = now + Duration::from_secs(1);
         }
@@ -550,7 +558,7 @@ impl Worker<'_> {
     /// With `--until-end`: everything that stood in the topics at the start is done, and nothing waits that could still be proven soon.
     fn is_at_end(&mut self) -> bool {
         let is_idle = self.in_flight.is_none() && self.open.is_empty() && self.retries.is_empty() && self.taking.is_none();
-        if !self.options.until_end || !self.was_assigned || !is_idle {
+        if !self.options.until_end || !self.was_assigned || !self.has_looked_at_pending || !is_idle {
             return false;
         }
         let reached = |owned: &Owned| owned.halted || owned.next.is_some_and(|next| next.0 >= owned.end);

@@ -404,6 +404,18 @@ async fn h53_an_older_event_never_overwrites_a_newer_row_of_a_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn h86_a_reference_in_shadow_writes_nothing_and_counts_what_it_would() {
+    let mut bench = seeded("on_delete: cascade, mode: shadow", Vec::new()).await;
+    bench.execute("shop", "INSERT INTO notes VALUES (1, 1, 'customer', 'open')").await;
+    let delete = bench.customer("d", 1, &[]);
+    let report = bench.work(&[delete]).await.expect("works");
+    assert_eq!(bench.lines(ORDERS).await.len(), 3, "WRONG DELETION");
+    assert_eq!(report.shadow, BTreeMap::from([("order_customer".to_owned(), 2), ("line_order".to_owned(), 1)]));
+    assert_eq!(report.rows, BTreeMap::from([("note_customer".to_owned(), 1)]));
+    assert_eq!(bench.lines("SELECT count(*) FROM entail_archive").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn h67_an_empty_parent_table_is_not_believed() {
     let mut bench = seeded(CASCADE, Vec::new()).await;
     bench.execute("crm", "DELETE FROM customers").await;
