@@ -7,4 +7,5 @@ mod history;
 mod in_process;
 mod layout;
 mod live;
+mod oracle;
 mod support;
