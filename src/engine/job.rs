@@ -10,9 +10,9 @@ use crate::databases::DatabaseId;
 use crate::graph::{EdgeId, Origin, TargetId};
 use crate::ledger::{self, Latch};
 use crate::model::Model;
-use crate::plan::{self, Blocked, Bounds, Collected, Fate, Plan, Reduced, Root, RootId, Scope};
+use crate::plan::{self, Assignment, Blocked, Bounds, Collected, Fate, Plan, Reduced, Root, RootId, Scope, Step, StepAction};
 use crate::resolve::{self, Asked, Presence, Reach, Reading, Sessions, Trouble};
-use crate::rules::{EntityId, Mode, OnDelete, OnUpdate};
+use crate::rules::{EntityId, Mode};
 use crate::sink::{SinkError, TableRef, statement};
 use crate::value::Key;
 
@@ -132,7 +132,6 @@ impl Job<'_> {
             Reading::TooMany(_) => return Err(Failure::TooMany),
         };
         let (confirmed, presence) = self.look_again(&collected).await?;
-        self.check_defaults(&collected).await?;
         let confirmed = judged.hold_back_the_unproven(self, &collected, confirmed).await?;
         let bounds = self.bounds().await?;
         let empty = resolve::empty_parents(self.model, &self.model.graph, &presence).await?;
@@ -149,6 +148,7 @@ impl Job<'_> {
             self.count_shadow(&would, &plan);
         }
         self.latch_the_exceeded(&plan);
+        self.check_defaults(&plan).await?;
         let cascades = judged.cascade_ids(self);
         let archiving = apply::Archiving { group: &self.engine.owner.group, keep: self.engine.keep, cascades: &cascades };
         apply::apply(self.model, &mut self.sessions, &plan.steps, &archiving).await?;
@@ -217,7 +217,7 @@ impl Job<'_> {
         let confirmed = collected.roots().filter(|(_, root)| {
             let missing = !presence.of(root.target, &root.key);
             match &root.fate {
-                Fate::Gone => missing,
+                Fate::Gone | Fate::Unclear(_) => missing,
                 Fate::Moved(to) => missing && presence.of(root.target, to),
             }
         });
@@ -226,9 +226,8 @@ impl Job<'_> {
     }
 
     /// A default that names no living parent would orphan the rows by our own hand (H110).
-    async fn check_defaults(&mut self, collected: &Collected) -> Result<(), Failure> {
-        let edges: Vec<EdgeId> = collected.edges_with_rows().into_iter().filter(|edge| self.sets_default(*edge)).collect();
-        for edge_id in edges {
+    async fn check_defaults(&mut self, plan: &Plan) -> Result<(), Failure> {
+        for edge_id in plan.steps.iter().flat_map(|step| self.writes_default(step)).collect::<BTreeSet<EdgeId>>() {
             let edge = self.model.graph.edge(edge_id);
             let bound = self.model.table(edge.child);
             let database = &self.model.databases.handle(bound.database).database;
@@ -244,10 +243,11 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn sets_default(&self, edge: EdgeId) -> bool {
-        let edge = self.model.graph.edge(edge);
-        let whole = |columns: &Vec<String>| columns.len() == edge.columns.len();
-        matches!(&edge.on_delete, OnDelete::SetDefault(columns) if whole(columns)) || edge.on_update == OnUpdate::SetDefault
+    /// The references of a step all of whose columns take their defaults.
+    fn writes_default(&self, step: &Step) -> Vec<EdgeId> {
+        let StepAction::Update(assignments) = &step.action else { return Vec::new() };
+        let default = |column: &String| assignments.iter().any(|(name, what)| name == column && *what == Assignment::Default);
+        step.edges.iter().copied().filter(|edge| self.model.graph.edge(*edge).columns.iter().all(default)).collect()
     }
 
     async fn bounds(&mut self) -> Result<Bounds, Failure> {

@@ -242,7 +242,7 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
     match rule(&history, moves, &present) {
         Ruling::Gone => State::Root(Fate::Gone),
         Ruling::Moved(to) => State::Root(Fate::Moved(to)),
-        Ruling::Park(detail) => State::Parked("ambiguous", detail.to_owned()),
+        Ruling::Park(detail) => State::Root(Fate::Unclear(detail)),
     }
 }
 
@@ -293,6 +293,12 @@ impl Judged {
                 self.unconfirmed(id, root);
                 continue;
             }
+            if let Fate::Unclear(detail) = root.fate {
+                confirmed.remove(&id);
+                let parked = State::Parked("ambiguous", detail.to_owned());
+                self.set(id, if unseen.is_empty() { State::NoRows(root.fate.clone()) } else { parked });
+                continue;
+            }
             if !job.model.graph.keys_may_change(entity) {
                 continue;
             }
@@ -333,7 +339,7 @@ impl Judged {
     /// The second look saw something else than the first.
     fn unconfirmed(&mut self, id: RootId, root: &Root) {
         let state = match root.fate {
-            Fate::Gone => State::Alive,
+            Fate::Gone | Fate::Unclear(_) => State::Alive,
             Fate::Moved(_) => State::Parked("ambiguous", "the key changed again while it was looked at".to_owned()),
         };
         self.set(id, state);

@@ -158,7 +158,7 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
 
 fn has_moved(subject: &Subject) -> bool {
     use crate::plan::Fate;
-    matches!(&subject.state, State::Root(Fate::Moved(_)) | State::NoRows(Fate::Moved(_)))
+    matches!(&subject.state, State::Root(Fate::Moved(_)) | State::NoRows(Fate::Moved(_) | Fate::Unclear(_)))
 }
 
 /// Old keys of finished key changes that had a later event of their own: the key change is no longer the last word on them.

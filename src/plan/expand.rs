@@ -27,8 +27,8 @@ pub struct Expansion<'g> {
     index: BTreeMap<(EntityId, Key), RowId>,
     doomed: BTreeSet<RowId>,
     frontier: BTreeMap<EdgeId, BTreeSet<Key>>,
-    /// Keys of parents that moved: their children follow, they do not go.
-    moved: BTreeSet<(TargetId, Key)>,
+    /// Keys of parents that moved, or of which nobody can say: their children do not go.
+    spared: BTreeSet<(TargetId, Key)>,
     /// References that are shut: not asked, so that a table that cannot be read stands in nobody's way but its own.
     latched: &'g BTreeSet<EdgeId>,
     scope: Scope,
@@ -39,10 +39,10 @@ impl<'g> Expansion<'g> {
     #[must_use]
     pub fn new(graph: &'g Graph, roots: Vec<Root>, latched: &'g BTreeSet<EdgeId>, scope: Scope) -> Self {
         let collected = Collected { roots: Vec::new(), rows: Vec::new(), children: BTreeMap::new() };
-        let moved = roots.iter().filter(|root| matches!(root.fate, Fate::Moved(_))).map(|root| (root.target, root.key.clone()));
-        let moved = moved.collect();
+        let spared = roots.iter().filter(|root| root.fate != Fate::Gone).map(|root| (root.target, root.key.clone()));
+        let spared = spared.collect();
         let mut expansion =
-            Self { graph, collected, index: BTreeMap::new(), doomed: BTreeSet::new(), frontier: BTreeMap::new(), moved, latched, scope };
+            Self { graph, collected, index: BTreeMap::new(), doomed: BTreeSet::new(), frontier: BTreeMap::new(), spared, latched, scope };
         for root in &roots {
             for (edge, _) in graph.edges_at(root.target).filter(|(_, edge)| from_root(edge, scope)) {
                 expansion.ask(edge, &root.key);
@@ -65,7 +65,7 @@ impl<'g> Expansion<'g> {
             if need.keys.binary_search(&points_at).is_err() {
                 continue;
             }
-            let dooms = edge.on_delete == OnDelete::Cascade && !self.moved.contains(&(edge.target, points_at.clone()));
+            let dooms = edge.on_delete == OnDelete::Cascade && !self.spared.contains(&(edge.target, points_at.clone()));
             let id = self.visit(edge.child, row);
             let children = self.collected.children.entry((need.edge, points_at)).or_default();
             if !children.contains(&id) {

@@ -64,6 +64,8 @@ pub enum Fate {
     Gone,
     /// It has this key now.
     Moved(Key),
+    /// It is missing, and the key alone does not tell what its children are to do, for this reason: they are looked at, never touched.
+    Unclear(&'static str),
 }
 
 /// A child row as it was seen: same row, same version.
@@ -127,12 +129,6 @@ impl Collected {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
-    }
-
-    /// Rows that a reference would set to their default: the child entities concerned.
-    #[must_use]
-    pub fn edges_with_rows(&self) -> BTreeSet<EdgeId> {
-        self.children.iter().filter(|(_, rows)| !rows.is_empty()).map(|((edge, _), _)| *edge).collect()
     }
 
     /// Keeps the roots that the look-up confirmed, each with its subtree; drops the others. `confirmed` must come from a look-up that began

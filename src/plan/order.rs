@@ -252,7 +252,8 @@ impl Planner<'_> {
 
     /// Groups the touches into steps, children before parents.
     fn finish(&self, touches: Touches, plan: &mut Plan) {
-        let mut steps: BTreeMap<(usize, EntityId, Vec<EdgeId>, StepAction), Vec<StepRow>> = BTreeMap::new();
+        // Within a cycle, rows let go before others are deleted: a native key would change them behind us otherwise.
+        let mut steps: BTreeMap<(usize, bool, EntityId, Vec<EdgeId>, StepAction), Vec<StepRow>> = BTreeMap::new();
         for (row, touch) in touches {
             let (entity, child) = self.collected.row(row);
             *plan.rows.entry(touch.root).or_default() += 1;
@@ -262,9 +263,10 @@ impl Planner<'_> {
             };
             let still = edges.iter().flat_map(|edge| texts(&self.graph.edge(*edge).columns, child)).collect();
             let step_row = StepRow { key: child.key.clone(), still, new, root: touch.root };
-            steps.entry((self.graph.rank(*entity), *entity, edges, action)).or_default().push(step_row);
+            let deletes = action == StepAction::Delete;
+            steps.entry((self.graph.rank(*entity), deletes, *entity, edges, action)).or_default().push(step_row);
         }
-        for ((_, entity, edges, action), mut rows) in steps {
+        for ((_, _, entity, edges, action), mut rows) in steps {
             rows.sort();
             plan.steps.push(Step { entity, edges, action, rows });
         }
@@ -305,6 +307,7 @@ fn what(edge: &Edge, fate: &Fate) -> What {
             OnUpdate::Restrict => What::Refuse,
             OnUpdate::NoAction => What::Orphan,
         },
+        Fate::Unclear(_) => What::Refuse,
     }
 }
 
@@ -334,6 +337,7 @@ fn assigned(edge: &Edge, fate: &Fate, new: &mut Vec<Option<String>>) -> Vec<(Str
             OnUpdate::SetDefault => all(&edge.columns, &Assignment::Default),
             OnUpdate::Restrict | OnUpdate::NoAction => Vec::new(),
         },
+        Fate::Unclear(_) => Vec::new(),
     }
 }
 

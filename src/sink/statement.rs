@@ -300,7 +300,8 @@ pub(crate) fn select(dialect: Dialect, selection: &Selection<'_>) -> Option<Stat
 /// The row as one exact text: PostgreSQL's row text, or on SQLite a JSON array of SQL literals.
 fn image(dialect: Dialect, table: &TableRef) -> String {
     match dialect {
-        Dialect::Postgres => "t::text".to_owned(),
+        // Not `t::text`: a column of that name would be taken for the row.
+        Dialect::Postgres => "(t.*)::text".to_owned(),
         Dialect::Sqlite => {
             let quoted: Vec<String> = table.columns.iter().map(|column| format!("quote(t.{})", quote(&column.name))).collect();
             format!("json_array({})", quoted.join(", "))

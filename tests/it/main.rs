@@ -8,4 +8,5 @@ mod history;
 mod in_process;
 mod layout;
 mod live;
+mod oracle;
 mod support;

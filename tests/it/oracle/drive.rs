@@ -1,0 +1,265 @@
+//! Entail on a case: the engine, fed with random batches of what the logs publish, until nothing changes any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use entail::change::{self, Content, NextOffset, TopicPartition};
+use entail::databases::{DatabaseId, Databases};
+use entail::engine::{Authority, Batch, Engine, Report, Retry, Waiting};
+use entail::graph::TargetId;
+use entail::ledger::{self, Epoch, Owner, Pending};
+use entail::model::{BindError, Model};
+use entail::rules::{self, SourceFile};
+use entail::sink::Access;
+use entail::value::Key;
+use fastrand::Rng;
+
+use super::bench::{Bench, Feed, Logged};
+use super::schema::{SERVICES, Schema};
+use super::state::whole;
+use super::{Counts, Fault};
+
+/// Batches after which a case that does not come to rest is given up.
+const MAX_BATCHES: usize = 2_000;
+
+/// An engine with everything that a worker keeps for it.
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    feed: Feed,
+    /// Epochs, or `None` to work as a replay does.
+    epochs: Option<BTreeMap<(DatabaseId, TopicPartition), Epoch>>,
+    waiting: BTreeMap<(TargetId, Key), Waiting>,
+    partitions: BTreeSet<TopicPartition>,
+    /// Images of the rows that entail removed, by database, as the logs say.
+    pub(super) removed: [Vec<String>; SERVICES.len()],
+    /// Rows were changed since entail was last at rest.
+    changed: bool,
+    /// Errors and latches are borne, as a worker would bear them.
+    pub(super) lenient: bool,
+    batches: usize,
+}
+
+impl Driver {
+    pub(super) async fn open(bench: &Bench, schema: &Schema, rng: &mut Rng) -> Result<Self, Fault> {
+        let file = SourceFile { name: "rules.yaml".to_owned(), text: schema.rules() };
+        let checked = rules::check(&[file]);
+        let rules = checked.rules.ok_or_else(|| Fault::Broke(format!("{:#?}", checked.diagnostics)))?;
+        let mut databases = Databases::default();
+        for (service, database) in SERVICES.into_iter().zip(&bench.databases) {
+            databases.add(service, Access::Write, Arc::clone(database)).await?;
+        }
+        let model = Model::bind(rules, databases).await.map_err(|error| match error {
+            BindError::Problems(problems) => Fault::Broke(format!("{problems:#?}")),
+            error @ BindError::Catalog { .. } => error.into(),
+        })?;
+        let owner = Owner { group: schema.name.clone(), rules: model.rules.fingerprint() };
+        let keep = Duration::from_secs(3600);
+        let engine = Engine { model: Arc::new(model), owner, keep, rows_per_transaction: 50_000 };
+        let partitions: BTreeSet<TopicPartition> = Feed::partitions(schema).into_iter().collect();
+        let epochs = if rng.bool() { Some(take(&engine, &partitions).await?) } else { None };
+        let feed = Feed::default();
+        let removed = Default::default();
+        Ok(Self { engine, feed, epochs, waiting: BTreeMap::new(), partitions, removed, changed: false, lenient: false, batches: 0 })
+    }
+
+    /// Works everything that the logs hold, and then what is pending, until nothing changes any more. Returns what stays pending.
+    pub(super) async fn settle(
+        &mut self,
+        bench: &Bench,
+        schema: &Schema,
+        rng: &mut Rng,
+        counts: &mut Counts,
+    ) -> Result<Vec<Pending>, Fault> {
+        let mut tried: Option<Vec<String>> = None;
+        loop {
+            self.changed = false;
+            while self.step(bench, schema, rng, counts).await? {}
+            let pending = self.pending().await?;
+            let now = pending.iter().map(|pending| format!("{pending:?}")).collect();
+            if pending.is_empty() || !self.changed && tried.as_ref() == Some(&now) {
+                return Ok(pending);
+            }
+            tried = Some(now);
+            let retries = pending.into_iter().map(|pending| Retry { pending, proven: None }).collect();
+            self.work(Batch { retries, ..Batch::default() }, rng, counts).await?;
+        }
+    }
+
+    /// One batch, if there is anything for it.
+    pub(super) async fn step(&mut self, bench: &Bench, schema: &Schema, rng: &mut Rng, counts: &mut Counts) -> Result<bool, Fault> {
+        let logged = self.feed.poll(bench, schema).await?;
+        self.count(schema, &logged, counts);
+        let mut batch = self.next_events(rng)?;
+        let may_wait = !batch.progress.is_empty() && rng.bool();
+        if !may_wait {
+            batch.retries = self.proven();
+        }
+        if batch.progress.is_empty() && batch.retries.is_empty() {
+            return Ok(false);
+        }
+        self.work(batch, rng, counts).await?;
+        Ok(true)
+    }
+
+    /// A random part of what stands in the partitions: each in its order, none in step with the others.
+    fn next_events(&mut self, rng: &mut Rng) -> Result<Batch, Fault> {
+        let mut batch = Batch::default();
+        let filled: Vec<TopicPartition> =
+            self.feed.queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(partition, _)| partition.clone()).collect();
+        let all = rng.u8(0..3) == 0;
+        let chosen = rng.usize(0..filled.len().max(1));
+        let mut records = Vec::new();
+        for (place, partition) in filled.iter().enumerate() {
+            if !all && place != chosen && rng.bool() {
+                continue;
+            }
+            let queue = self.feed.queues.get_mut(partition).expect("it is listed");
+            let taken = if all { queue.len() } else { rng.usize(1..=queue.len()) };
+            records.push(queue.drain(..taken).collect::<std::collections::VecDeque<_>>());
+        }
+        while !records.is_empty() {
+            let place = rng.usize(0..records.len());
+            let Some(record) = records[place].pop_front() else {
+                records.swap_remove(place);
+                continue;
+            };
+            let spec = &self.engine.model.topics[&*record.at.partition.topic];
+            batch.progress.insert(record.at.partition.clone(), record.at.next());
+            if let Content::Events(events) = change::decode(&record, spec)?.content {
+                batch.events.extend(events.into_iter().map(|event| (record.at.clone(), event)));
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Roots whose topic has been read past their look-up: the logs were read after it, and nothing of that topic is left.
+    fn proven(&mut self) -> Vec<Retry> {
+        let unread = |topic: &str| self.feed.queues.iter().any(|(partition, queue)| &*partition.topic == topic && !queue.is_empty());
+        let is_proven = |waiting: &Waiting| waiting.looked_up_at.is_some() && !unread(&waiting.pending.cause.partition.topic);
+        let ready: Vec<(TargetId, Key)> = self.waiting.iter().filter(|(_, waiting)| is_proven(waiting)).map(|(id, _)| id.clone()).collect();
+        let taken = ready.iter().filter_map(|id| self.waiting.remove(id));
+        taken.map(|waiting| Retry { pending: waiting.pending, proven: Some(waiting.seen) }).collect()
+    }
+
+    async fn pending(&self) -> Result<Vec<Pending>, Fault> {
+        let mut pending = Vec::new();
+        for id in self.engine.model.targets() {
+            let database = &self.engine.model.databases.handle(id).database;
+            pending.extend(ledger::pending(&**database, &self.engine.owner.group, &self.partitions, 10_000).await?);
+        }
+        let waits = |pending: &Pending| {
+            self.waiting.values().any(|waiting| {
+                waiting.pending.key == pending.key && waiting.pending.entity == pending.entity && waiting.pending.columns == pending.columns
+            })
+        };
+        pending.retain(|one| !waits(one));
+        Ok(pending)
+    }
+
+    /// Works a batch, and sometimes once more, which must change nothing.
+    async fn work(&mut self, batch: Batch, rng: &mut Rng, counts: &mut Counts) -> Result<(), Fault> {
+        self.batches += 1;
+        if self.batches > MAX_BATCHES {
+            return Err(Fault::Broke("it does not come to rest".to_owned()));
+        }
+        let Some(report) = self.attempt(&batch).await? else { return Ok(()) };
+        let again = rng.u8(0..3) == 0;
+        let blocked = report.parked.iter().any(|pending| pending.reason != "wait");
+        self.take(report, counts)?;
+        if again {
+            counts.repeated += 1;
+            let Some(report) = self.attempt(&batch).await? else { return Ok(()) };
+            // What one root held back may go now that the other's rows are gone.
+            if !report.rows.is_empty() && !blocked && !self.lenient {
+                return Err(Fault::Broke(format!("a batch done twice changed rows: {:?}\n{:#?}", report.rows, batch.events)));
+            }
+            self.take(report, counts)?;
+        }
+        Ok(())
+    }
+
+    /// `None` for what a database refuses for good, where that is borne: a worker would make dead letters of it.
+    async fn attempt(&mut self, batch: &Batch) -> Result<Option<Report>, Fault> {
+        let mut parts = vec![batch.clone()];
+        let mut last = None;
+        while let Some(mut part) = parts.pop() {
+            let authority = match &self.epochs {
+                Some(epochs) => Authority::Owner(epochs),
+                None => Authority::Replay { apply: true },
+            };
+            match self.engine.work(&part, authority).await {
+                Ok(report) if last.is_none() && parts.is_empty() => last = Some(report),
+                Ok(report) => merge(last.get_or_insert_default(), report),
+                Err(error) if !self.lenient => return Err(error.into()),
+                Err(_) if part.events.len() + part.retries.len() > 1 => {
+                    let events = part.events.split_off(part.events.len() / 2);
+                    let retries = part.retries.split_off(part.retries.len() / 2);
+                    parts.push(Batch { events, retries, progress: part.progress.clone() });
+                    parts.push(part);
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(last)
+    }
+
+    fn take(&mut self, report: Report, counts: &mut Counts) -> Result<(), Fault> {
+        if let Some(latch) = report.latched.first().filter(|_| !self.lenient) {
+            return Err(Fault::Broke(format!("a latch closed: {latch:?}")));
+        }
+        counts.spared += report.spared;
+        counts.waited += report.waiting.len() as u64;
+        for id in report.settled {
+            self.waiting.remove(&id);
+        }
+        for waiting in report.waiting {
+            self.waiting.insert((waiting.target, waiting.pending.key.clone()), waiting);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, schema: &Schema, logged: &[Logged], counts: &mut Counts) {
+        self.changed |= !logged.is_empty();
+        for line in logged.iter().filter(|line| line.by_entail) {
+            match (&line.before, &line.after) {
+                (_, None) => {
+                    self.removed[schema.tables[line.table].database].extend(line.image.clone());
+                    counts.removed += 1;
+                }
+                (Some(before), Some(after)) => {
+                    for edge in schema.edges.iter().filter(|edge| edge.child == line.table) {
+                        match (whole(before, &edge.columns), whole(after, &edge.columns)) {
+                            (Some(_), None) => counts.nulled += 1,
+                            (old, new) if old != new => counts.repointed += 1,
+                            _ => {}
+                        }
+                    }
+                    counts.set += u64::from(before.iter().any(|(column, value)| column.starts_with('s') && after[column] != *value));
+                }
+                (None, Some(_)) => {}
+            }
+        }
+    }
+}
+
+fn merge(all: &mut Report, more: Report) {
+    all.waiting.extend(more.waiting);
+    all.settled.extend(more.settled);
+    all.parked.extend(more.parked);
+    all.latched.extend(more.latched);
+    all.spared += more.spared;
+}
+
+async fn take(engine: &Engine, partitions: &BTreeSet<TopicPartition>) -> Result<BTreeMap<(DatabaseId, TopicPartition), Epoch>, Fault> {
+    let mut epochs = BTreeMap::new();
+    for id in engine.model.targets() {
+        let mut session = engine.model.databases.handle(id).database.begin().await?;
+        for partition in partitions.iter().filter(|partition| engine.model.reach_of_topic(&partition.topic).contains(&id)) {
+            let taken = ledger::take(session.as_mut(), &engine.owner, partition, NextOffset(0)).await?;
+            epochs.insert((id, partition.clone()), taken.epoch);
+        }
+        session.commit().await?;
+    }
+    Ok(epochs)
+}
