@@ -125,6 +125,9 @@ fn merge(all: &mut Touches, more: Touches) {
     }
 }
 
+/// What makes one step of many touches, in the order of the steps: rank, whether it deletes, table, references, action.
+type StepKey = (usize, bool, EntityId, Vec<EdgeId>, StepAction);
+
 /// One root's subtree.
 #[derive(Default)]
 struct Walk {
@@ -253,7 +256,7 @@ impl Planner<'_> {
     /// Groups the touches into steps, children before parents.
     fn finish(&self, touches: Touches, plan: &mut Plan) {
         // Within a cycle, rows let go before others are deleted: a native key would change them behind us otherwise.
-        let mut steps: BTreeMap<(usize, bool, EntityId, Vec<EdgeId>, StepAction), Vec<StepRow>> = BTreeMap::new();
+        let mut steps: BTreeMap<StepKey, Vec<StepRow>> = BTreeMap::new();
         for (row, touch) in touches {
             let (entity, child) = self.collected.row(row);
             *plan.rows.entry(touch.root).or_default() += 1;
