@@ -348,6 +348,7 @@ async fn h77_two_workers_with_different_rules() {
     shop.load(4_000, 2_000, 1).await;
     let mut older = shop.run("older", &[]);
     shop.until_durable(1).await;
+    let before = shop.rows("shop", "SELECT DISTINCT rules FROM entail_progress").await.remove(0).remove(0);
     let other = shop.dir.path().join("other.yaml");
     std::fs::write(
         &other,
@@ -356,7 +357,9 @@ async fn h77_two_workers_with_different_rules() {
     .expect("the rules are written");
     assert_ne!(std::fs::read_to_string(&other).expect("the rules"), shop.rules());
     let mut younger = shop.run("younger", &["--rules", other.to_str().expect("UTF-8")]);
-    younger.until_log("partitions taken over").await;
+    let others = format!("SELECT count(DISTINCT rules) FROM entail_progress WHERE rules <> '{before}'");
+    wait_for("the younger's rules to be in the ledger", DEADLINE, async || (shop.count("shop", &others).await > 0).then_some(())).await;
+    assert!(older.is_running(), "{}", older.tail());
     // Something to do for both.
     shop.bed.produce((2_001..2_401).map(|id| shop.update(id, "name 1", 90_000_000 + id)).collect()).await;
     assert_eq!(older.exit(DEADLINE).await, 3, "{}", older.tail());
@@ -398,7 +401,12 @@ async fn what_is_wrong_at_the_start_is_told_with_its_place_and_the_way_out() {
             vec!["costumer_id", "order_customer", "help: "],
         ),
         ("no such copy", wrong_rules("name: name }", "name: nam }"), 2, vec!["nam", "customer_copy", "help: "]),
-        ("no such database", wrong_settings(&url("shop"), &format!("{}x", url("shop"))), 3, vec!["`shop`", "help: "]),
+        (
+            "no such database",
+            wrong_settings(&url("shop"), &format!("{}x", url("shop"))),
+            4,
+            vec!["`shop`", "does not exist", "database in the url"],
+        ),
         ("refused", wrong_settings(&url("shop"), &closed), 4, vec!["`shop`", "is the server up"]),
         (
             "no broker",

@@ -25,7 +25,7 @@ const SERVICES: [(&str, &str); 3] = [
     (
         "shop",
         "CREATE TABLE orders (id bigint PRIMARY KEY, customer_id bigint); CREATE INDEX ON orders (customer_id);
-         CREATE TABLE customer_copy (id bigint PRIMARY KEY, name text CONSTRAINT no_poison CHECK (name <> 'poison'))",
+         CREATE TABLE customer_copy (id bigint PRIMARY KEY, name text CONSTRAINT fit_name CHECK (name <> 'poison'))",
     ),
     ("shipping", "CREATE TABLE parcels (order_id bigint, number bigint, PRIMARY KEY (order_id, number))"),
 ];
@@ -332,7 +332,7 @@ databases:
 /// Runs the binary to its end: exit code, stdout, stderr.
 pub(crate) async fn entail(config: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_entail"));
-    command.arg("--config").arg(config).args(arguments).env("ENTAIL_LOG", "info").stdin(Stdio::null());
+    command.arg("--config").arg(config).args(arguments).env_remove("ENTAIL_LOG").stdin(Stdio::null());
     let Output { status, stdout, stderr } = blocking(move || command.output().expect("the binary runs")).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
@@ -352,7 +352,7 @@ impl Worker {
         let (stdout, stderr) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.err")));
         let file = |path: &Path| File::create(path).expect("a file for the output");
         let mut command = Command::new(env!("CARGO_BIN_EXE_entail"));
-        command.arg("--config").arg(config).args(arguments).env("ENTAIL_LOG", "info");
+        command.arg("--config").arg(config).args(arguments).env_remove("ENTAIL_LOG");
         command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr));
         let child = command.spawn().expect("the binary starts");
         Worker { child, name: name.to_owned(), stdout, stderr, started: Instant::now() }
