@@ -220,7 +220,7 @@ pub async fn progress(database: &dyn Database, group: &str) -> Result<BTreeMap<T
 /// belong to another worker by now.
 ///
 /// # Errors
-/// [`SinkError::Fenced`], or those of the database.
+/// [`SinkError::Fenced`], [`SinkError::OtherRules`], or those of the database.
 pub async fn advance(
     session: &mut dyn Session,
     dialect: Dialect,
@@ -238,11 +238,15 @@ pub async fn advance(
         some(steps.values().map(|(epoch, _)| epoch.0.to_string())),
         some(steps.values().map(|(_, next)| next.0.to_string())),
     ];
-    let binds = vec![text(&owner.group), text(&owner.rules)];
-    let Some(statement) = over_list(dialect, "advancing the ledger", sql, columns, binds) else { return Ok(()) };
+    let binds_of_owner = vec![text(&owner.group), text(&owner.rules)];
+    let Some(statement) = over_list(dialect, "advancing the ledger", sql, columns, binds_of_owner.clone()) else { return Ok(()) };
     let touched = session.execute(&statement).await?;
     if usize::try_from(touched).ok() == Some(steps.len()) {
         return Ok(());
+    }
+    let sql = "SELECT topic FROM entail_progress WHERE group_id = $1 AND rules <> $2";
+    if !session.query(&Statement::fixed("comparing the rules with the ledger's", sql, binds_of_owner)).await?.is_empty() {
+        return Err(SinkError::OtherRules { database: database.to_owned() });
     }
     let partition = steps.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Err(SinkError::Fenced { database: database.to_owned(), partition })

@@ -18,6 +18,7 @@ use crate::dead_letter::DeadLetters;
 use crate::engine::{Cascade, Engine, Retry};
 use crate::rules::EntityId;
 use crate::source::assigned::{Follower, Reader};
+use crate::value::Key;
 use crate::worker::accounts::Account;
 use crate::worker::attempt::{self, Done, Fate, Name, Shared};
 use crate::worker::markers;
@@ -193,7 +194,7 @@ struct Replay<'a> {
     waitlist: Waitlist,
     found: Found,
     /// What each root entailed, once, however often it occurs in the topic.
-    told: BTreeMap<String, Cascade>,
+    told: BTreeMap<(String, Key), Cascade>,
 }
 
 impl Replay<'_> {
@@ -311,10 +312,11 @@ impl Replay<'_> {
                 *self.found.copies.entry(name).or_default() += rows;
             }
             for cascade in report.cascades {
-                match self.told.get_mut(&cascade.id) {
+                let root = (cascade.entity.clone(), cascade.key.clone());
+                match self.told.get_mut(&root) {
                     // Applied in parts: they add up. Only counted: the same again.
                     Some(known) if self.request.apply => known.lines.extend(cascade.lines),
-                    _ => drop(self.told.insert(cascade.id.clone(), cascade)),
+                    _ => drop(self.told.insert(root, cascade)),
                 }
             }
             for (target, key) in &report.settled {

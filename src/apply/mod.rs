@@ -61,7 +61,11 @@ fn blame(step: &Step, error: SinkError) -> Trouble {
         SinkError::Database { fault: Fault::Constraint(ConstraintKind::NotNull, _), .. } => matches!(step.action, StepAction::Update(_)),
         SinkError::Database { fault, .. } => matches!(fault, Fault::Privilege | Fault::UnknownObject),
         SinkError::Swallowed { .. } | SinkError::DefaultWithoutParent { .. } => true,
-        SinkError::Answer { .. } | SinkError::Fenced { .. } | SinkError::NoLedger { .. } | SinkError::Standby => false,
+        SinkError::Answer { .. }
+        | SinkError::Fenced { .. }
+        | SinkError::OtherRules { .. }
+        | SinkError::NoLedger { .. }
+        | SinkError::Standby => false,
     };
     Trouble { error, edges: if at_fault { step.edges.clone() } else { Vec::new() } }
 }

@@ -142,6 +142,12 @@ pub enum SinkError {
         /// The partition lost.
         partition: String,
     },
+    /// A worker of this group that started later runs other rules (H77).
+    #[error("another worker of this group has started with other rules (database `{database}`)")]
+    OtherRules {
+        /// The database whose ledger said so.
+        database: String,
+    },
     /// The ledger is missing or of another version.
     #[error("database `{database}` has no entail ledger of this version")]
     NoLedger {
@@ -182,7 +188,11 @@ impl SinkError {
                 Fault::Privilege | Fault::UnknownObject => Disposition::Halt,
             },
             Self::Standby | Self::Answer { .. } => Disposition::Retry,
-            Self::Fenced { .. } | Self::NoLedger { .. } | Self::Swallowed { .. } | Self::DefaultWithoutParent { .. } => Disposition::Halt,
+            Self::Fenced { .. }
+            | Self::OtherRules { .. }
+            | Self::NoLedger { .. }
+            | Self::Swallowed { .. }
+            | Self::DefaultWithoutParent { .. } => Disposition::Halt,
         }
     }
 
@@ -203,6 +213,7 @@ impl SinkError {
             },
             Self::Answer { .. } => "the work is tried again",
             Self::Fenced { .. } => "another worker has taken over; this one drops the partition",
+            Self::OtherRules { .. } => "the later worker's rules count: give this one the same rules, or stop the other, and start again",
             Self::NoLedger { .. } => "run `entail migrate`, or `entail run --migrate`",
             Self::DefaultWithoutParent { .. } => "create the parent that the column's default names, or change the default or the rule",
             Self::Standby => "point the url at the primary, never at a replica or a read pool",

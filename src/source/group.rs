@@ -224,6 +224,9 @@ impl Poller {
             None => {}
             Some(Rebalance::Assign(partitions)) => {
                 let watermarks = self.watermarks(partitions.clone());
+                if watermarks.len() < partitions.len() && self.ask_again(&partitions) {
+                    return;
+                }
                 let (start_at, answer) = oneshot::channel();
                 self.starting = Some((partitions, answer));
                 let topic_sizes = watermarks.keys().filter_map(|partition| self.topic_size(&partition.topic)).collect();
@@ -239,6 +242,18 @@ impl Poller {
                 self.tell(Control::Lost { partitions });
             }
         }
+    }
+
+    /// Puts an assignment back whose offsets the broker did not tell: a partition without them would never be read. `false` if the group has
+    /// gone on meanwhile.
+    fn ask_again(&self, partitions: &[TopicPartition]) -> bool {
+        self.consumer.context().seen.lock().is_ok_and(|mut seen| {
+            let is_last = seen.is_empty();
+            if is_last {
+                seen.push_front(Rebalance::Assign(partitions.to_vec()));
+            }
+            is_last
+        })
     }
 
     fn finish_start(&mut self) {
@@ -257,7 +272,12 @@ impl Poller {
             tracing::error!(%error, "assigning partitions");
             return;
         }
-        self.is_paused = false;
+        if self.is_paused {
+            // As all the others are: they are resumed together.
+            if let Err(error) = self.consumer.pause(&list(partitions.iter().map(|partition| (partition, Offset::Invalid)))) {
+                tracing::warn!(%error, "pausing");
+            }
+        }
         for partition in partitions {
             self.assigned.insert(partition.clone());
             if start.contains_key(&partition) {

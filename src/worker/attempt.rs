@@ -43,6 +43,22 @@ pub(crate) struct Prepared {
     pub(crate) records: Vec<Record>,
     pub(crate) decoded: Vec<Result<change::Decoded, change::DecodeError>>,
     pub(crate) retries: Vec<Retry>,
+    /// Dead letters that each partition may still make; one that is not listed may make any number.
+    pub(crate) allowances: BTreeMap<TopicPartition, u64>,
+}
+
+impl Prepared {
+    /// Takes one dead letter off what a partition may still make; `false` if there is none left.
+    fn allow(&mut self, partition: &TopicPartition) -> bool {
+        match self.allowances.get_mut(partition) {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
 }
 
 /// Decodes records. Pure work, done while the batch before is applied.
@@ -52,24 +68,18 @@ pub(crate) fn prepare(engine: &Engine, records: Vec<Record>) -> Prepared {
         None => Ok(change::Decoded { source: None, content: Content::Skipped(change::SkipReason::OtherTable) }),
     };
     let decoded = records.iter().map(decode).collect();
-    Prepared { records, decoded, retries: Vec::new() }
+    Prepared { records, decoded, ..Prepared::default() }
 }
 
 /// Cuts a partition off at the first record that would make one dead letter too many, so that an outage does not drain a topic (H83). Returns
 /// the partitions cut.
-pub(crate) fn cut_floods(prepared: &mut Prepared, allowances: &BTreeMap<TopicPartition, u64>) -> BTreeSet<TopicPartition> {
-    let mut left = allowances.clone();
+pub(crate) fn cut_floods(prepared: &mut Prepared) -> BTreeSet<TopicPartition> {
     let mut cut = BTreeSet::new();
     let (records, decoded) = (std::mem::take(&mut prepared.records), std::mem::take(&mut prepared.decoded));
     for (record, decoded) in records.into_iter().zip(decoded) {
         let partition = &record.at.partition;
-        if decoded.is_err()
-            && let Some(left) = left.get_mut(partition)
-        {
-            match left.checked_sub(1) {
-                Some(less) => *left = less,
-                None => drop(cut.insert(partition.clone())),
-            }
+        if decoded.is_err() && !prepared.allow(partition) {
+            cut.insert(partition.clone());
         }
         if !cut.contains(partition) {
             prepared.records.push(record);
@@ -102,7 +112,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     pub(crate) stop: CancellationToken,
-    /// Partitions that are no longer ours: their records are dropped at the next attempt.
+    /// Partitions given up since the batch began, even if they are ours again: their records are dropped at the next attempt.
     pub(crate) given_up: watch::Receiver<BTreeSet<TopicPartition>>,
     /// Set while it waits for a next attempt.
     pub(crate) resting: Arc<AtomicBool>,
@@ -158,7 +168,8 @@ impl Attempts {
         }
         while let Some(mut part) = parts.pop_front() {
             let given_up = self.shared.given_up.borrow().clone();
-            part.records.retain(|index| self.record(*index).is_some_and(|record| !given_up.contains(&record.at.partition)));
+            let is_open = |partition: &TopicPartition| !given_up.contains(partition) && !self.done.flooded.contains(partition);
+            part.records.retain(|index| self.record(*index).is_some_and(|record| is_open(&record.at.partition)));
             part.retries.retain(|retry| !given_up.contains(&retry.pending.cause.partition));
             if part.records.is_empty() && part.retries.is_empty() {
                 continue;
@@ -289,7 +300,14 @@ impl Attempts {
             tracing::error!(error = %cause, entity = retry.pending.entity, cause = %retry.pending.cause, "a pending root is refused by a database");
             return true;
         }
-        let Some(record) = part.records.first().and_then(|index| self.record(*index)) else { return true };
+        let Some(index) = part.records.first().copied() else { return true };
+        let Some(partition) = self.record(index).map(|record| record.at.partition.clone()) else { return true };
+        if !self.prepared.allow(&partition) {
+            // One too many: the partition stands still before this record, and whatever lies behind it is left.
+            self.done.flooded.insert(partition);
+            return true;
+        }
+        let Some(record) = self.record(index) else { return true };
         let reason = Reason {
             stage: "apply",
             error: cause.to_string(),
@@ -310,10 +328,14 @@ impl Attempts {
 
     /// Another worker holds a partition. If the group says so too, the rest goes on without it; if not, the process must not.
     async fn after_fence(&mut self, error: WorkError, part: Part, parts: &mut VecDeque<Part>) -> bool {
-        let before = self.shared.given_up.borrow().clone();
+        let of_records = part.records.iter().filter_map(|index| self.record(*index)).map(|record| &record.at.partition);
+        let partitions: BTreeSet<&TopicPartition> =
+            of_records.chain(part.retries.iter().map(|retry| &retry.pending.cause.partition)).collect();
         let mut given_up = self.shared.given_up.clone();
         self.shared.resting.store(true, Ordering::Release);
-        let heard = tokio::time::timeout(HEAR_OF_LOSS, given_up.wait_for(|now| *now != before)).await;
+        // The group may have said so while the batch was worked.
+        let is_told = |now: &BTreeSet<TopicPartition>| partitions.iter().any(|partition| now.contains(*partition));
+        let heard = tokio::time::timeout(HEAR_OF_LOSS, given_up.wait_for(is_told)).await;
         self.shared.resting.store(false, Ordering::Release);
         if let Ok(Ok(_)) = heard {
             parts.push_front(part);

@@ -228,7 +228,8 @@ impl Worker<'_> {
     fn wake_at(&self) -> Instant {
         let flush = self.open_since.filter(|_| self.in_flight.is_none()).map(|since| since + self.config.batch.linger);
         let mark = (!self.waitlist.is_empty()).then_some(self.mark_at);
-        [flush, mark, self.settle_by, Some(self.retry_at), Some(self.expire_at)].into_iter().flatten().min().unwrap_or(self.retry_at)
+        let settle = self.settle_by.filter(|at| *at > Instant::now());
+        [flush, mark, settle, Some(self.retry_at), Some(self.expire_at)].into_iter().flatten().min().unwrap_or(self.retry_at)
     }
 
     fn on_record(&mut self, record: Record) {
@@ -248,7 +249,6 @@ impl Worker<'_> {
             Control::Assigned { partitions, topic_sizes, start_at } => {
                 self.was_assigned = true;
                 let (engine, stop) = (Arc::clone(&self.shared.engine), self.shared.stop.clone());
-                self.given_up.send_modify(|given_up| given_up.retain(|partition| !partitions.contains_key(partition)));
                 self.topic_sizes.extend(topic_sizes);
                 let task = tokio::spawn(take::take(engine, partitions.clone(), stop));
                 self.taking = Some(Taking { task, partitions, start_at });
@@ -320,12 +320,21 @@ impl Worker<'_> {
             self.epochs.retain(|(_, of), _| of != partition);
             self.retries.retain(|retry| retry.pending.cause.partition != *partition);
         }
-        let (dropped, kept) = std::mem::take(&mut self.open).into_iter().partition(|record| partitions.contains(&record.at.partition));
+        self.drop_open(partitions);
+    }
+
+    /// Drops the records of these partitions that no batch has taken yet.
+    fn drop_open(&mut self, partitions: &[TopicPartition]) {
+        let (dropped, kept): (Vec<Record>, Vec<Record>) =
+            std::mem::take(&mut self.open).into_iter().partition(|record| partitions.contains(&record.at.partition));
         self.open = kept;
-        let dropped: Vec<Record> = dropped;
         let bytes = dropped.iter().map(source::size).sum::<usize>();
         self.open_bytes -= bytes;
         self.budget.give(bytes);
+        if self.open.is_empty() {
+            // A batch that is due and has nothing in it would wake the loop for ever, ahead of any new record.
+            self.open_since = None;
+        }
     }
 
     /// Starts the next batch if none is in flight and it is time.
@@ -337,6 +346,8 @@ impl Worker<'_> {
         if self.open.is_empty() && self.retries.is_empty() || !(is_due || !self.may_read() || !self.retries.is_empty()) {
             return;
         }
+        // Not before: what is in flight when a partition comes back was begun under its old epoch.
+        self.given_up.send_replace(BTreeSet::new());
         let records = std::mem::take(&mut self.open);
         let retries = std::mem::take(&mut self.retries);
         (self.open_bytes, self.open_since) = (0, None);
@@ -345,9 +356,12 @@ impl Worker<'_> {
         self.in_flight = Some(tokio::spawn(async move {
             let bytes = records.iter().map(source::size).sum();
             let mut prepared = attempt::prepare(&shared.engine, records);
-            prepared.retries = retries;
-            let flooded = attempt::cut_floods(&mut prepared, &allowances);
-            Done { bytes, flooded, ..attempt::work(shared, prepared, name).await }
+            (prepared.retries, prepared.allowances) = (retries, allowances);
+            let flooded = attempt::cut_floods(&mut prepared);
+            let mut done = attempt::work(shared, prepared, name).await;
+            done.bytes = bytes;
+            done.flooded.extend(flooded);
+            done
         }));
     }
 
@@ -457,12 +471,7 @@ impl Worker<'_> {
             owned.halted = true;
         }
         drop(source.commands.send(Command::Halt(partition.clone())));
-        let (dropped, kept): (Vec<Record>, Vec<Record>) =
-            std::mem::take(&mut self.open).into_iter().partition(|record| record.at.partition == *partition);
-        let bytes = dropped.iter().map(source::size).sum::<usize>();
-        self.open = kept;
-        self.open_bytes -= bytes;
-        self.budget.give(bytes);
+        self.drop_open(std::slice::from_ref(partition));
     }
 
     fn partitions(&self) -> BTreeSet<TopicPartition> {

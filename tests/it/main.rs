@@ -1,12 +1,14 @@
-//! Integration tests, a module per capability. Most run in process; those under `live` need the servers that `script/test` starts.
+//! Integration tests, a module per capability. Most run in process; `faults` and `replay` need the servers that `script/test` starts.
 
 #![allow(clippy::indexing_slicing, reason = "a test that misses what it looks for should panic")]
 
 mod cascade;
+mod faults;
 mod guards;
 mod history;
 mod in_process;
 mod layout;
 mod live;
 mod oracle;
+mod replay;
 mod support;

@@ -10,3 +10,4 @@ pub(crate) mod local;
 pub(crate) mod postgres;
 pub(crate) mod scripted;
 pub(crate) mod wait;
+pub(crate) mod worker;
