@@ -115,8 +115,8 @@ fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> 
             when: Vec::new(),
             on_delete: match key.on_delete {
                 NativeAction::Cascade => OnDelete::Cascade,
-                NativeAction::SetNull => OnDelete::SetNull(key.columns.clone()),
-                NativeAction::SetDefault => OnDelete::SetDefault(key.columns.clone()),
+                NativeAction::SetNull => OnDelete::SetNull(key.sets.clone()),
+                NativeAction::SetDefault => OnDelete::SetDefault(key.sets.clone()),
                 NativeAction::Restrict => OnDelete::Restrict,
                 NativeAction::NoAction => OnDelete::NoAction,
             },

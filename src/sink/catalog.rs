@@ -78,6 +78,8 @@ pub struct ForeignKey {
     pub parent_columns: Vec<String>,
     /// What the database does when a parent row goes.
     pub on_delete: NativeAction,
+    /// The columns that SET NULL or SET DEFAULT writes: all, unless it lists some.
+    pub sets: Vec<String>,
 }
 
 /// A native referential action.

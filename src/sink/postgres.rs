@@ -262,12 +262,17 @@ const INDEXES: &str = "SELECT i.indisprimary, i.indisunique AND i.indpred IS NUL
               LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n] AND a.attnum > 0 ORDER BY n)
     FROM pg_catalog.pg_index AS i WHERE i.indrelid = $1::int8::oid";
 
+// `confdelsetcols` is there since PostgreSQL 15, and null where SET NULL lists no columns.
 const FOREIGN_KEYS: &str =
     "SELECT c.conname::text, cn.nspname::text, cr.relname::text, pn.nspname::text, pr.relname::text, c.confdeltype::text,
         array(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY AS k(n, o)
               JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.o),
         array(SELECT a.attname::text FROM unnest(c.confkey) WITH ORDINALITY AS k(n, o)
-              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.n ORDER BY k.o)
+              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = k.n ORDER BY k.o),
+        array(SELECT a.attname::text
+              FROM jsonb_array_elements_text(CASE jsonb_typeof(to_jsonb(c) -> 'confdelsetcols') WHEN 'array' THEN to_jsonb(c) -> 'confdelsetcols'
+                                             ELSE '[]' END) AS k(n)
+              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.n::int2)
     FROM pg_catalog.pg_constraint AS c
     JOIN pg_catalog.pg_class AS cr ON cr.oid = c.conrelid JOIN pg_catalog.pg_namespace AS cn ON cn.oid = cr.relnamespace
     JOIN pg_catalog.pg_class AS pr ON pr.oid = c.confrelid JOIN pg_catalog.pg_namespace AS pn ON pn.oid = pr.relnamespace
@@ -333,10 +338,12 @@ fn kind(type_name: &str, modifier: i64) -> ColumnType {
 
 fn foreign_key(row: &PgRow) -> Result<ForeignKey, sqlx::Error> {
     let action: String = row.try_get(5)?;
+    let (columns, listed): (Vec<String>, Vec<String>) = (row.try_get(6)?, row.try_get(8)?);
     Ok(ForeignKey {
+        sets: if listed.is_empty() { columns.clone() } else { listed },
         name: row.try_get(0)?,
         child: TableName { schema: row.try_get(1)?, table: row.try_get(2)? },
-        columns: row.try_get(6)?,
+        columns,
         parent: TableName { schema: row.try_get(3)?, table: row.try_get(4)? },
         parent_columns: row.try_get(7)?,
         on_delete: match action.as_str() {

@@ -123,6 +123,7 @@ impl Database for Sqlite {
             let Some(parent_column) = parent_column else { continue };
             match keys.last_mut() {
                 Some((id, key)) if *id == part.id && key.child.table == part.child => {
+                    key.sets.push(part.column.clone());
                     key.columns.push(part.column);
                     key.parent_columns.push(parent_column);
                 }
@@ -131,7 +132,8 @@ impl Database for Sqlite {
                     ForeignKey {
                         name: format!("{}#{}", part.child, part.id),
                         child: TableName { schema: Some("main".to_owned()), table: part.child },
-                        columns: vec![part.column],
+                        columns: vec![part.column.clone()],
+                        sets: vec![part.column],
                         parent: TableName { schema: Some("main".to_owned()), table: part.parent },
                         parent_columns: vec![parent_column],
                         on_delete: part.on_delete,
