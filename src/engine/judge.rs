@@ -11,7 +11,7 @@ use crate::apply;
 use crate::graph::{EdgeId, TargetId};
 use crate::ledger::{self, Pending, PendingKind};
 use crate::model::Model;
-use crate::plan::{Candidate, Collected, Fate, KeyHistory, Move, Root, RootId, Ruling, Seen, acts, rule};
+use crate::plan::{Candidate, Collected, Fate, KeyHistory, Move, Root, RootId, Ruling, Seen, acts, is_settled, rule};
 use crate::resolve::{self, Asked, Presence};
 use crate::rules::EntityId;
 use crate::sink::Session;
@@ -229,9 +229,10 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
     let present = |other: &Key| presence.was_asked(target, other) && presence.of(target, other);
     let is_open = |one: &Move| one.from == *key && one.state == crate::plan::MoveState::Open;
     if present(key) {
-        // A key that lives again, with a key change of it still unworked: old and new children look alike (H23).
+        // A key that lives again, with a key change of it still unworked: old and new children look alike (H23). Where it is not known what a
+        // value became (another unique column, when the row's key changes), it did not change: it is there.
         let parked = State::Parked("ambiguous", "an old key lives again: the key alone cannot tell old children from new ones".to_owned());
-        return if moves.iter().any(is_open) { parked } else { State::Alive };
+        return if moves.iter().any(|one| is_open(one) && one.to.is_some()) { parked } else { State::Alive };
     }
     let history = KeyHistory {
         key: key.clone(),
@@ -350,7 +351,8 @@ impl Judged {
 fn unseen(model: &Model, collected: &Collected, root: &Root) -> BTreeSet<Seen> {
     let acting = |edge: &EdgeId| acts(model.graph.edge(*edge), &root.fate);
     let edges: Vec<EdgeId> = model.graph.edges_at(root.target).map(|(edge, _)| edge).filter(acting).collect();
-    let seen = collected.first_level(root, &edges).map(|(edge, row)| Seen { edge, key: row.key.clone(), version: row.version.clone() });
+    let open = collected.first_level(root, &edges).filter(|(edge, row)| !is_settled(model.graph.edge(*edge), &root.fate, row));
+    let seen = open.map(|(edge, row)| Seen { edge, key: row.key.clone(), version: row.version.clone() });
     seen.filter(|row| root.seen.as_ref().is_none_or(|proven| !proven.contains(row))).collect()
 }
 

@@ -158,7 +158,8 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
 
 fn has_moved(subject: &Subject) -> bool {
     use crate::plan::Fate;
-    matches!(&subject.state, State::Root(Fate::Moved(_)) | State::NoRows(Fate::Moved(_) | Fate::Unclear(_)))
+    // An open key change of a living key is one that turned out to be none.
+    matches!(&subject.state, State::Root(Fate::Moved(_)) | State::NoRows(Fate::Moved(_) | Fate::Unclear(_)) | State::Alive)
 }
 
 /// Old keys of finished key changes that had a later event of their own: the key change is no longer the last word on them.

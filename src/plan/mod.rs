@@ -17,7 +17,7 @@ mod reduce;
 
 pub use expand::{Expansion, Need};
 pub use moves::{KeyHistory, Move, MoveState, Ruling, rule};
-pub use order::{Blocked, Bounds, acts, plan};
+pub use order::{Blocked, Bounds, acts, is_settled, plan};
 pub use reduce::{Candidate, Copy, Reduced, reduce};
 
 /// Index of a root in its batch.

@@ -203,7 +203,7 @@ impl Planner<'_> {
         }
         for row in rows {
             let deletes = what(edge, fate) == What::Delete;
-            if !deletes && self.is_settled(edge, fate, *row) {
+            if !deletes && is_settled(edge, fate, &self.collected.row(*row).1) {
                 continue;
             }
             let fresh = Touch { root, delete: None, updates: BTreeMap::new() };
@@ -222,17 +222,6 @@ impl Planner<'_> {
             return Err(Blocked::RowsPerEvent(edge_id));
         }
         Ok(())
-    }
-
-    /// The row already holds what a `set` would write, so that doing it again changes nothing.
-    fn is_settled(&self, edge: &Edge, fate: &Fate, row: RowId) -> bool {
-        let (OnDelete::Set(values), Fate::Gone) = (&edge.on_delete, fate) else { return false };
-        let image = &self.collected.row(row).1.image;
-        values.iter().all(|(column, value)| match (image.get(column), value) {
-            (Some(Cell::Null), None) => true,
-            (Some(Cell::Value(held)), Some(wanted)) => held == wanted,
-            _ => false,
-        })
     }
 
     /// A root whose removal a native foreign key would refuse: a row points at a doomed row and neither goes nor lets go.
@@ -288,6 +277,17 @@ impl Planner<'_> {
     }
 }
 
+/// The row already holds what a `set` would write, so that doing it again changes nothing.
+#[must_use]
+pub fn is_settled(edge: &Edge, fate: &Fate, row: &ChildRow) -> bool {
+    let (OnDelete::Set(values), Fate::Gone | Fate::Unclear(_)) = (&edge.on_delete, fate) else { return false };
+    values.iter().all(|(column, value)| match (row.image.get(column), value) {
+        (Some(Cell::Null), None) => true,
+        (Some(Cell::Value(held)), Some(wanted)) => held == wanted,
+        _ => false,
+    })
+}
+
 /// The kinds of consequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
@@ -310,6 +310,7 @@ fn what(edge: &Edge, fate: &Fate) -> What {
             OnUpdate::Restrict => What::Refuse,
             OnUpdate::NoAction => What::Orphan,
         },
+        Fate::Unclear(_) if edge.on_delete == OnDelete::NoAction && edge.on_update == OnUpdate::NoAction => What::Orphan,
         Fate::Unclear(_) => What::Refuse,
     }
 }

@@ -166,7 +166,14 @@ impl Reducer<'_> {
     /// An update that changes unique columns other than the key is a key change for the references that point at them.
     fn other_columns_changed(&mut self, at: &Position, event: &ChangeEvent) {
         for (target, columns) in self.other_targets(event.entity) {
-            let Some(after) = key_in(&columns, &event.after) else { continue };
+            let Some(after) = key_in(&columns, &event.after) else {
+                // Nothing points at a null: what becomes of the children is not known, so they are listed rather than forgotten.
+                let is_null = columns.iter().any(|column| event.after.get(column) == Some(&Cell::Null));
+                if let Some(before) = key_in(&columns, &event.before).filter(|_| is_null) {
+                    self.moved(at, event, target, (&before, None), Word::Moved);
+                }
+                continue;
+            };
             if let Some(before) = key_in(&columns, &event.before).filter(|before| *before != after) {
                 self.moved(at, event, target, (&before, Some(&after)), Word::Moved);
             }

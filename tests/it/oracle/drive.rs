@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use entail::change::{self, Content, NextOffset, TopicPartition};
 use entail::databases::{DatabaseId, Databases};
-use entail::engine::{Authority, Batch, Engine, Report, Retry, Waiting};
+use entail::engine::{Authority, Batch, Engine, Report, Retry, Waiting, WorkError};
 use entail::graph::TargetId;
 use entail::ledger::{self, Epoch, Owner, Pending};
 use entail::model::{BindError, Model};
@@ -188,7 +188,9 @@ impl Driver {
                 Some(epochs) => Authority::Owner(epochs),
                 None => Authority::Replay { apply: true },
             };
-            match self.engine.work(&part, authority).await {
+            let worked = self.engine.work(&part, authority).await;
+            tell(&part, &worked);
+            match worked {
                 Ok(report) if last.is_none() && parts.is_empty() => last = Some(report),
                 Ok(report) => merge(last.get_or_insert_default(), report),
                 Err(error) if !self.lenient => return Err(error.into()),
@@ -240,6 +242,27 @@ impl Driver {
                 (None, Some(_)) => {}
             }
         }
+    }
+}
+
+/// With `ENTAIL_SEED`: what went in, and what came of it.
+fn tell(batch: &Batch, worked: &Result<Report, WorkError>) {
+    if std::env::var_os("ENTAIL_SEED").is_none() {
+        return;
+    }
+    for (at, event) in &batch.events {
+        eprintln!("  {at} {:?}", event.operation);
+    }
+    for Retry { pending, proven } in &batch.retries {
+        eprintln!("  again: {} {} ({:?}, proven: {})", pending.entity, pending.key, pending.kind, proven.is_some());
+    }
+    match worked {
+        Ok(report) => {
+            let parked: Vec<String> =
+                report.parked.iter().map(|one| format!("{} {}: {}, {}", one.entity, one.key, one.reason, one.detail)).collect();
+            eprintln!("= rows {:?}, parked {parked:?}", report.rows);
+        }
+        Err(error) => eprintln!("= {error}"),
     }
 }
 

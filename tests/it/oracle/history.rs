@@ -306,12 +306,7 @@ impl<'a> History<'a> {
         let table = &self.schema.tables[id.0];
         let mut new = Row::new();
         if table.coded && self.rng.bool() {
-            let value = if self.rng.u8(0..6) == 0 && !table.columns.iter().any(|column| column.name == "code" && column.not_null) {
-                None
-            } else {
-                Some(random_part(self.rng, "code"))
-            };
-            new.insert("code".to_owned(), value);
+            new.insert("code".to_owned(), Some(random_part(self.rng, "code")));
         }
         if new.is_empty() || self.rng.u8(0..4) == 0 {
             let part = self.rng.choice(table.key.iter())?;

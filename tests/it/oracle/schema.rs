@@ -111,6 +111,9 @@ impl Schema {
         for _ in 0..rng.usize(1..=2 * schema.tables.len()) {
             schema.add_edge(rng);
         }
+        if !schema.edges.iter().any(Edge::is_rule) {
+            schema.edges[0].declared = Declared::Rule;
+        }
         schema
     }
 
