@@ -1,0 +1,127 @@
+//! The bookkeeping tables in each target database: types, and the SQL that reads and writes them.
+//!
+//! Written in the transaction of the rows, by the worker that holds the epoch. One SQL text serves both dialects; what differs is in
+//! `statement`. Documented for operators in `migrations/`.
+
+use crate::change::SourcePosition;
+use crate::sink::statement::{Bind, Dialect};
+use crate::sink::{Database, Row, Session, SinkError, Statement};
+use crate::value::{Cell, Key};
+
+mod latches;
+mod moves;
+mod pending;
+mod progress;
+mod rows;
+
+pub use latches::{Latch, charge, latches, latches_now, release, shut, windows};
+pub use moves::{moves, note_moves, set_moves};
+pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
+pub use progress::{Taken, advance, pin_identity, progress, take};
+pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};
+
+/// The version of a partition's ownership: an older one can commit nothing (H31).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub i64);
+
+/// Whose ledger: every table is keyed by the consumer group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The consumer group.
+    pub group: String,
+    /// Fingerprint of the rules that this worker runs.
+    pub rules: String,
+}
+
+/// A key as it stands in the ledger: a JSON list of texts.
+#[must_use]
+pub fn key_text(key: &Key) -> String {
+    serde_json::to_string(key.parts()).expect("texts are always JSON")
+}
+
+fn list_text(texts: &[String]) -> String {
+    serde_json::to_string(texts).expect("texts are always JSON")
+}
+
+fn read_list(text: &str) -> Vec<String> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+fn read_key(text: &str) -> Option<Key> {
+    let cells: Vec<Cell> = read_list(text).into_iter().map(Cell::Value).collect();
+    Key::from_cells(&cells)
+}
+
+fn source_text(source: Option<&SourcePosition>) -> String {
+    source.map(ToString::to_string).unwrap_or_default()
+}
+
+fn read_source(text: &str) -> Option<SourcePosition> {
+    text.parse().ok()
+}
+
+fn text(value: impl Into<String>) -> Bind {
+    Bind::Text(Some(value.into()))
+}
+
+fn int(value: u64) -> Bind {
+    Bind::Int(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn some<T: Into<String>>(values: impl IntoIterator<Item = T>) -> Vec<Option<String>> {
+    values.into_iter().map(|value| Some(value.into())).collect()
+}
+
+fn cell(row: &Row, index: usize) -> &str {
+    row.get(index).and_then(Option::as_deref).unwrap_or_default()
+}
+
+fn number(what: &str, row: &Row, index: usize) -> Result<i64, SinkError> {
+    cell(row, index).parse().map_err(|_| SinkError::Answer {
+        what: what.to_owned(),
+        expected: "a whole number".to_owned(),
+        got: "something else".to_owned(),
+    })
+}
+
+/// Whether the ledger is there, in this program's version.
+///
+/// # Errors
+/// [`SinkError::NoLedger`], or those of the database.
+pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError> {
+    let sql = "SELECT CAST(max(version) AS TEXT) FROM entail_migrations WHERE success";
+    let version = match database.read(&Statement::fixed("reading the ledger's version", sql, Vec::new())).await {
+        Ok(rows) => rows.first().map(|row| cell(row, 0).to_owned()).unwrap_or_default(),
+        Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
+        Err(other) => return Err(other),
+    };
+    if version == "1" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
+}
+
+/// Forgets what is older than it need be: row images past their time, key changes that are done.
+///
+/// # Errors
+/// Those of the database.
+pub async fn expire(session: &mut dyn Session, dialect: Dialect, group: &str, keep: std::time::Duration) -> Result<(), SinkError> {
+    let (archived, moved) = match dialect {
+        Dialect::Postgres => (
+            "archived_at < CURRENT_TIMESTAMP - make_interval(secs => CAST(keep_seconds AS double precision))",
+            "at < CURRENT_TIMESTAMP - make_interval(secs => CAST($2 AS double precision))",
+        ),
+        Dialect::Sqlite => {
+            ("unixepoch(archived_at) < unixepoch(CURRENT_TIMESTAMP) - keep_seconds", "unixepoch(at) < unixepoch(CURRENT_TIMESTAMP) - $2")
+        }
+    };
+    let sql = format!("DELETE FROM entail_archive WHERE group_id = $1 AND {archived}");
+    session.execute(&Statement::fixed("expiring the archive", &sql, vec![text(group)])).await?;
+    let sql = format!("DELETE FROM entail_moves WHERE group_id = $1 AND state <> 'open' AND {moved}");
+    session.execute(&Statement::fixed("expiring key changes", &sql, vec![text(group), int(keep.as_secs())])).await?;
+    Ok(())
+}
+
+async fn execute(session: &mut dyn Session, statement: Option<Statement>) -> Result<(), SinkError> {
+    match statement {
+        Some(statement) => session.execute(&statement).await.map(drop),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,87 @@
+//! Key changes: what no table holds any more.
+
+use std::collections::BTreeSet;
+
+use super::{cell, execute, key_text, read_key, read_source, some, source_text, text};
+use crate::change::Position;
+use crate::plan::{Move, MoveState};
+use crate::sink::statement::{Dialect, over_list};
+use crate::sink::{Row, Session, SinkError};
+use crate::value::Key;
+
+/// Notes key changes. One that is known keeps its state.
+///
+/// # Errors
+/// Those of the database.
+pub async fn note_moves(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    moves: &[(Move, Position)],
+) -> Result<(), SinkError> {
+    let sql = "INSERT INTO entail_moves (group_id, entity, old_key, new_key, source, cause, state)
+        SELECT $1, $2, {c0}, {c1}, {c2}, {c3}, {c4} FROM {list} WHERE true
+        ON CONFLICT (group_id, entity, old_key, new_key, source) DO NOTHING";
+    let columns = vec![
+        some(moves.iter().map(|(one, _)| key_text(&one.from))),
+        some(moves.iter().map(|(one, _)| one.to.as_ref().map(key_text).unwrap_or_default())),
+        some(moves.iter().map(|(one, _)| source_text(one.source.as_ref()))),
+        some(moves.iter().map(|(_, cause)| cause.to_string())),
+        some(moves.iter().map(|(one, _)| state_text(one.state))),
+    ];
+    execute(session, over_list(dialect, "noting key changes", sql, columns, vec![text(group), text(entity)])).await
+}
+
+/// Brings the key changes of these old keys from one state to another.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_moves(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    keys: &[Key],
+    states: (MoveState, MoveState),
+) -> Result<(), SinkError> {
+    let sql =
+        "UPDATE entail_moves SET state = $4 WHERE group_id = $1 AND entity = $2 AND state = $3 AND old_key IN (SELECT {c0} FROM {list})";
+    let columns = vec![some(keys.iter().map(key_text))];
+    let binds = vec![text(group), text(entity), text(state_text(states.0)), text(state_text(states.1))];
+    execute(session, over_list(dialect, "updating key changes", sql, columns, binds)).await
+}
+
+/// Known key changes of an entity that touch one of these keys, at either end.
+///
+/// # Errors
+/// Those of the database.
+pub async fn moves(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    keys: &BTreeSet<Key>,
+) -> Result<Vec<Move>, SinkError> {
+    let sql = "SELECT old_key, new_key, source, state FROM entail_moves WHERE group_id = $1 AND entity = $2
+        AND (old_key IN (SELECT {c0} FROM {list}) OR new_key IN (SELECT {c0} FROM {list}))";
+    let columns = vec![some(keys.iter().map(key_text))];
+    let Some(statement) = over_list(dialect, "reading key changes", sql, columns, vec![text(group), text(entity)]) else {
+        return Ok(Vec::new());
+    };
+    let rows = session.query(&statement).await?;
+    Ok(rows.iter().filter_map(read_move).collect())
+}
+
+fn read_move(row: &Row) -> Option<Move> {
+    let state = [MoveState::Open, MoveState::Done, MoveState::Superseded].into_iter().find(|state| state_text(*state) == cell(row, 3))?;
+    Some(Move { from: read_key(cell(row, 0))?, to: read_key(cell(row, 1)), source: read_source(cell(row, 2)), state })
+}
+
+fn state_text(state: MoveState) -> &'static str {
+    match state {
+        MoveState::Open => "open",
+        MoveState::Done => "done",
+        MoveState::Superseded => "superseded",
+    }
+}
