@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test that misses what it looks for should panic")]
 
 mod cascade;
+mod demo;
 mod guards;
 mod history;
 mod in_process;
