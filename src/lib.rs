@@ -19,6 +19,7 @@
 //! | [`worker`], [`replay`] | the loop; the same stages over old records | |
 //! | [`startup`], [`commands`] | from settings to an engine; the command line | |
 //! | [`feed`], [`stage`] | a change feed for SQLite and an in-process broker, for the demo and tests | |
+//! | [`demo`] | the story that `entail demo` tells, and its load | |
 //!
 //! # Invariants
 //!
@@ -39,6 +40,7 @@ pub mod commands;
 pub mod config;
 pub mod databases;
 pub mod dead_letter;
+pub mod demo;
 pub mod engine;
 pub mod error;
 pub mod feed;

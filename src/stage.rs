@@ -94,7 +94,9 @@ impl Stage {
     /// Settings for a worker on this stage.
     #[must_use]
     pub fn config(&self, rules: &Path, group: &str) -> Config {
-        let location = |service: &String| Location { url: format!("sqlite:{}", self.path(service).display()), access: Access::Write };
+        // The driver reads `%` as an escape, and `?` as the end of the path.
+        let url = |path: PathBuf| format!("sqlite:{}", path.display().to_string().replace('%', "%25").replace('?', "%3F"));
+        let location = |service: &String| Location { url: url(self.path(service)), access: Access::Write };
         // An empty fetch is held by the broker: short, so that a change is seen at once.
         let properties = [("fetch.wait.max.ms", "10"), ("session.timeout.ms", "6000")];
         Config {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules from top to bottom: each may use those before it, and itself.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "error",
     "value",
     "backoff",
@@ -28,6 +28,7 @@ const ORDER: [&str; 24] = [
     "startup",
     "feed",
     "stage",
+    "demo",
     "commands",
 ];
 /// Modules without I/O, clock, randomness, async or logging.

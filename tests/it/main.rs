@@ -4,6 +4,7 @@
 #![allow(clippy::wildcard_enum_match_arm, clippy::type_complexity, reason = "tables of cases, read once and from top to bottom")]
 
 mod cascade;
+mod demo;
 mod faults;
 mod guards;
 mod history;
