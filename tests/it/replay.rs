@@ -64,7 +64,7 @@ async fn h90_replay_changes_nothing_that_is_right_and_removes_exactly_the_orphan
 #[tokio::test(flavor = "multi_thread")]
 async fn h90_replay_beside_a_running_worker() {
     let shop = Shop::open().await.extra("batch: { events: 500 }\n");
-    let (all, gone, updates) = (20_000, 10_000, 2);
+    let (all, gone, updates) = (10_000, 5_000, 2);
     let records = shop.load(all, gone, updates).await;
     let mut worker = shop.run("worker", &[]);
     shop.until_durable(records / 10).await;

@@ -376,6 +376,15 @@ impl Worker {
         self.started.elapsed()
     }
 
+    /// Waits until it has partitions. The first assignments of a worker that joins may be empty.
+    pub(crate) async fn until_owner(&mut self) {
+        wait_for(&format!("{} to get partitions", self.name), DEADLINE, async || {
+            let log = self.log();
+            log.lines().any(|line| line.contains("taken over partitions=") && !line.contains("partitions=0")).then_some(())
+        })
+        .await;
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, signal: &str) {
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
