@@ -155,7 +155,7 @@ fn load_text(Loaded { customers, rows, took, p50, p99, max }: &Loaded) -> String
     let removed: u64 = rows.values().sum();
     let each: Vec<String> = rows.iter().map(|(entity, rows)| format!("{entity} {rows}")).collect();
     format!(
-        "\n    {customers} customers deleted in {:.1} s: {removed} rows removed elsewhere ({}), and {customers} copies\n    from delete to all rows gone: p50 {} ms, p99 {} ms, slowest {} ms\n",
+        "\n    {customers} customers deleted in {:.1} s: {removed} rows removed elsewhere ({}), and {customers} copies\n    from delete to all rows gone, by way of feed and broker: p50 {} ms, p99 {} ms, slowest {} ms\n",
         took.as_secs_f64(),
         each.join(", "),
         p50.as_millis(),
