@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::rules::diagnostic::{Diagnostic, shown};
+use crate::rules::diagnostic::{Diagnostic, LITERAL_SECRET, shown};
 use crate::rules::fields::{self, Fields};
 use crate::rules::suggest::did_you_mean;
 use crate::rules::syntax::{self, Node, Value};
@@ -291,7 +291,7 @@ fn has_password(url: &str) -> bool {
 }
 
 fn literal_secret(node: &Node<'_>, what: &str) -> Diagnostic {
-    Diagnostic::error("literal-secret", node.spot, format!("{what} holds a password in clear"))
+    Diagnostic::error(LITERAL_SECRET, node.spot, format!("{what} holds a password in clear"))
         .label("a secret does not belong in this file")
         .hint("put the whole value into the environment or a file and write ${env:NAME} or ${file:PATH}")
 }
@@ -399,6 +399,7 @@ archive: { keep: 7d }
         let bad = GOOD.replace("postgres://entail@127.0.0.1/shop", "postgres://entail:hunter2@127.0.0.1/shop");
         let text = read(&bad).expect_err("a literal password");
         assert!(text.contains("password in clear") && text.contains("entail.yaml:9"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
         let config = read(GOOD).expect("good");
         assert!(!format!("{config:?}").contains("secret"));
     }

@@ -3,7 +3,7 @@
 //! Apart from the checks, so that a problem can be counted, sorted, tested and printed in two forms without being found twice. A problem
 //! points at bytes of a file; lines and columns are worked out only when it is shown. Knows nothing of YAML or of what the rules mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
@@ -14,6 +14,8 @@ use super::syntax::{SourceFile, Spot};
 
 /// Longest line that is shown, in bytes; of a longer one only the place is named.
 const MAX_LINE_BYTES: usize = 500;
+/// Code of a problem whose lines hold a secret: they are named, and never shown, whatever else is wrong on them (H98).
+pub(crate) const LITERAL_SECRET: &str = "literal-secret";
 
 /// Whether the rules can be used all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +191,7 @@ fn groups<'a>(diagnostic: &'a Diagnostic, lines: &'a BTreeMap<&str, Lines<'a>>) 
 fn place<'a>(group: Group<'a>, file: &'a str, span: &Range<usize>, label: &'a str, lines: &BTreeMap<&str, Lines<'a>>) -> Group<'a> {
     let Some(lines) = lines.get(file) else { return group.element(Origin::path(file)) };
     let (number, start, text) = lines.line(span.start);
-    if text.len() > MAX_LINE_BYTES {
+    if text.len() > MAX_LINE_BYTES || lines.secret.contains(&number) {
         let (line, column) = lines.position(span.start);
         return group.element(Origin::path(file).line(line).char_column(column));
     }
@@ -203,19 +205,29 @@ fn place<'a>(group: Group<'a>, file: &'a str, span: &Range<usize>, label: &'a st
 
 fn line_indexes<'a>(diagnostics: &[Diagnostic], files: &'a [SourceFile]) -> BTreeMap<&'a str, Lines<'a>> {
     let named = |name: &str| diagnostics.iter().any(|d| d.file == name || d.related.iter().any(|r| r.file == name));
-    files.iter().filter(|file| named(&file.name)).map(|file| (file.name.as_str(), Lines::of(&file.text))).collect()
+    let mut indexes: BTreeMap<&str, Lines<'_>> =
+        files.iter().filter(|file| named(&file.name)).map(|file| (file.name.as_str(), Lines::of(&file.text))).collect();
+    for problem in diagnostics.iter().filter(|problem| problem.code == LITERAL_SECRET) {
+        if let Some(lines) = indexes.get_mut(problem.file.as_str()) {
+            let (first, last) = (lines.line(problem.span.start).0, lines.line(problem.span.end).0);
+            lines.secret.extend(first..=last);
+        }
+    }
+    indexes
 }
 
 /// Where the lines of a text begin.
 struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
+    /// Numbers of the lines that must not be shown.
+    secret: BTreeSet<usize>,
 }
 
 impl<'a> Lines<'a> {
     fn of(text: &'a str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, starts }
+        Self { text, starts, secret: BTreeSet::new() }
     }
 
     /// The line that holds a byte: its number from 1, the byte at which it begins, its text without the line end.

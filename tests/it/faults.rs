@@ -107,7 +107,7 @@ async fn h46_kill_9_at_random_moments_loses_nothing_and_doubles_nothing() {
         if round == 0 {
             shop.execute(
                 "shop",
-                "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
+                "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.4); RETURN NEW; END $$;
                  CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON entail_progress DEFERRABLE INITIALLY DEFERRED
                     FOR EACH ROW WHEN (NEW.\"partition\" = 0) EXECUTE FUNCTION slow()",
             )
