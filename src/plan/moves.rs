@@ -61,7 +61,8 @@ pub enum Ruling {
 /// Judges a key that was found missing. `moves` are all known moves of the entity that touch it, directly or through others; `present` says of
 /// a key whether it was found on the parent's database.
 pub fn rule(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruling {
-    let open: Vec<&Move> = moves.iter().filter(|one| one.from == history.key && one.state == MoveState::Open).collect();
+    let open: Vec<&Move> =
+        moves.iter().filter(|one| one.from == history.key && one.state == MoveState::Open && !is_repeat(one, moves)).collect();
     if family(&history.key, moves).iter().any(present) {
         return Ruling::Park("an old key lives again: the key alone cannot tell old children from new ones");
     }
@@ -76,6 +77,11 @@ pub fn rule(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> boo
         return Ruling::Park("the key changed before it was deleted, and no reference follows key changes");
     }
     follow(first, moves, present)
+}
+
+/// The tombstone of a key change says it again, without a position: read in a batch of its own it must not pass for a change of its own.
+fn is_repeat(one: &Move, moves: &[Move]) -> bool {
+    one.source.is_none() && moves.iter().any(|other| other.source.is_some() && (&other.from, &other.to) == (&one.from, &one.to))
 }
 
 fn without_open_moves(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruling {
@@ -226,6 +232,13 @@ mod tests {
         assert_eq!(ruling(&history("1", true, 30), &done, &["2"]), Ruling::Gone);
         let superseded = [moved("1", "2", 20, Superseded)];
         assert_eq!(ruling(&history("1", true, 30), &superseded, &["2"]), Ruling::Gone);
+    }
+
+    #[test]
+    fn a_key_change_repeated_by_its_tombstone_follows_the_one_before_it() {
+        let repeat = Move { source: None, ..moved("2", "3", 0, Open) };
+        let moves = [repeat, moved("1", "2", 10, Done), moved("2", "3", 20, Open)];
+        assert_eq!(ruling(&history("2", false, 20), &moves, &["3"]), Ruling::Moved(key("3")));
     }
 
     #[test]

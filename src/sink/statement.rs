@@ -424,6 +424,8 @@ pub(crate) fn update(
         }
     }
     let listed = builder.list(columns);
+    // The lists stand in the order of the assignments, whatever places the plan's rows keep their values at.
+    let mut lists = listed.columns.iter().skip(first_new);
     let mut sets = Vec::new();
     for (column, assignment) in assignments {
         let value = match assignment {
@@ -434,7 +436,7 @@ pub(crate) fn update(
                 Dialect::Sqlite => column.default.as_ref().map_or("NULL".to_owned(), |default| format!("({default})")),
             },
             Assignment::Value(text) => value_bind(&mut builder, column, text.clone()),
-            Assignment::PerRow(place) => listed.columns.get(first_new + place).cloned().expect("each per-row assignment has its list"),
+            Assignment::PerRow(_) => lists.next().cloned().expect("each per-row assignment has its list"),
         };
         sets.push(format!("{} = {value}", quote(&column.name)));
     }

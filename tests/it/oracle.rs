@@ -126,7 +126,7 @@ async fn random_histories_end_as_with_native_foreign_keys() {
         let all = [statements, deletes, key_changes, restricts, unfollowed, windows, wild, removed, nulled, repointed, set];
         assert!(all.iter().all(|count| *count > 0), "something was never tried: {counts:?}");
         assert!(counts.waited > 0 && counts.spared > 0 && counts.repeated > 0, "something was never tried: {counts:?}");
-        assert!(removed > cases, "hardly anything was removed: {counts:?}");
+        assert!(removed > cases / 4, "hardly anything was removed: {counts:?}");
     }
 }
 
