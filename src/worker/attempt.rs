@@ -21,8 +21,8 @@ use crate::error::{Disposition, chain};
 use crate::ledger::Epoch;
 use crate::sink::SinkError;
 
-/// Delays between tries: from 100 ms to 30 s.
-const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration::from_secs(30)) {
+/// Delays between tries: from 100 ms to 5 s, which is also how late an outage's end may be noticed.
+const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration::from_secs(5)) {
     Ok(backoff) => backoff,
     Err(_) => panic!("the constants make sense"),
 };

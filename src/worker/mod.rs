@@ -129,6 +129,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
         expire_at: Instant::now() + EXPIRE,
         settle_by: None,
         was_assigned: false,
+        has_latched: false,
         has_looked_at_pending: false,
         topic_sizes: BTreeMap::new(),
         budget: Arc::clone(&source.budget),
@@ -169,6 +170,8 @@ struct Worker<'a> {
     expire_at: Instant,
     settle_by: Option<Instant>,
     was_assigned: bool,
+    /// A reference was latched while this worker ran.
+    has_latched: bool,
     /// What earlier owners left pending has been looked at since the last takeover.
     has_looked_at_pending: bool,
     /// Partitions of each topic, over all workers.
@@ -439,6 +442,7 @@ impl Worker<'_> {
             *self.accounts.shadow.entry(name.clone()).or_default() += rows;
         }
         self.accounts.spared += report.spared;
+        self.has_latched |= !report.latched.is_empty();
         for latch in &report.latched {
             tracing::error!(scope = latch.scope, reason = latch.reason, detail = latch.detail, "latched until it is released");
         }
@@ -605,7 +609,7 @@ impl Worker<'_> {
         if !self.accounts.balance() {
             return Err(RunError::Unbalanced(self.accounts.text()));
         }
-        Ok(if self.owned.values().any(|owned| owned.halted) { Ended::WithHalts } else { Ended::Clean })
+        Ok(if self.has_latched || self.owned.values().any(|owned| owned.halted) { Ended::WithHalts } else { Ended::Clean })
     }
 }
 
