@@ -139,7 +139,8 @@ impl Job<'_> {
         for edge in doubtful {
             self.shut(edge, "empty-parent", "every parent asked for is missing and the parent's table has no rows at all");
         }
-        let bounds = Bounds { latched: self.latched.clone(), ..bounds };
+        let unclear = judge::given_up_keys(self, collected.keys_below(&self.model.graph)).await?;
+        let bounds = Bounds { latched: self.latched.clone(), unclear, ..bounds };
         let would = in_shadow.map(|shadow| {
             plan::plan(shadow.verify(confirmed.clone()), &self.model.graph, &Bounds { scope: Scope::WithShadow, ..bounds.clone() })
         });
@@ -259,7 +260,13 @@ impl Job<'_> {
         }
         let left = |name: &String| limits.rows.count.saturating_sub(used.get(name).copied().unwrap_or(0));
         let window = self.model.graph.edges().map(|(id, edge)| (id, left(&edge.name))).collect();
-        Ok(Bounds { rows_per_event: limits.rows_per_event, latched: self.latched.clone(), window, scope: Scope::Enforced })
+        Ok(Bounds {
+            rows_per_event: limits.rows_per_event,
+            latched: self.latched.clone(),
+            window,
+            unclear: BTreeSet::new(),
+            scope: Scope::Enforced,
+        })
     }
 
     /// A reference over one of its limits is shut (H79, H80).
@@ -270,7 +277,7 @@ impl Job<'_> {
                     self.shut(*edge, "rows-per-event", "one event would touch more rows than `limits.rows_per_event`")
                 }
                 Blocked::Window(edge) => self.shut(*edge, "rows", "the window of `limits.rows` is used up"),
-                Blocked::Restrict(_) | Blocked::Native(_) | Blocked::Latched(_) => {}
+                Blocked::Restrict(_) | Blocked::Native(_) | Blocked::Latched(_) | Blocked::Unclear(_) => {}
             }
         }
     }

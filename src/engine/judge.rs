@@ -207,6 +207,30 @@ async fn known_moves(job: &mut Job<'_>, subjects: &[Subject]) -> Result<BTreeMap
     Ok(all)
 }
 
+/// Those of the keys that a row gave up by a key change which is not worked yet. Only entities whose keys may change are asked for.
+pub(super) async fn given_up_keys(
+    job: &mut Job<'_>,
+    keys: BTreeMap<TargetId, BTreeSet<Key>>,
+) -> Result<BTreeSet<(TargetId, Key)>, Failure> {
+    let mut given_up = BTreeSet::new();
+    for (target, keys) in keys {
+        if !job.model.graph.keys_may_change(job.model.graph.target(target).entity) {
+            continue;
+        }
+        let (label, group) = (label(job.model, target), job.engine.owner.group.clone());
+        let mut moves: Vec<Move> = job.reduced.moves.get(&target).into_iter().flatten().map(|(one, _)| one.clone()).collect();
+        if let Some((session, dialect)) = home(job, target) {
+            let known = ledger::moves(session, dialect, &group, &label, &keys).await?;
+            // The ledger knows how far a change was worked; what this batch reads again does not.
+            moves.retain(|one| !known.iter().any(|known| (&known.from, &known.to) == (&one.from, &one.to)));
+            moves.extend(known);
+        }
+        let open = moves.into_iter().filter(|one| one.state == crate::plan::MoveState::Open && keys.contains(&one.from));
+        given_up.extend(open.map(|one| (target, one.from)));
+    }
+    Ok(given_up)
+}
+
 /// The keys of the first look: the subjects, both ends of every key change, and rows of copies that an event calls gone.
 fn asked(job: &Job<'_>, subjects: &[Subject], moves: &BTreeMap<TargetId, Vec<Move>>) -> Asked {
     let mut asked = Asked::new();

@@ -80,6 +80,7 @@ fn why(blocked: Blocked) -> (&'static str, crate::graph::EdgeId) {
         Blocked::Restrict(edge) => ("restrict", edge),
         Blocked::Native(edge) => ("native-restrict", edge),
         Blocked::Latched(edge) => ("latched", edge),
+        Blocked::Unclear(edge) => ("ambiguous", edge),
         Blocked::RowsPerEvent(edge) => ("rows-per-event", edge),
         Blocked::Window(edge) => ("rows", edge),
     }

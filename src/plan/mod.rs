@@ -14,6 +14,8 @@ mod expand;
 mod moves;
 mod order;
 mod reduce;
+#[cfg(test)]
+mod tests;
 
 pub use expand::{Expansion, Need};
 pub use moves::{KeyHistory, Move, MoveState, Ruling, rule};
@@ -117,6 +119,20 @@ impl Collected {
             let rows = self.children.get(&(*edge, root.key.clone())).map_or(&[][..], Vec::as_slice);
             rows.iter().map(|row| (*edge, &self.row(*row).1))
         })
+    }
+
+    /// The keys by which the rows that were read can themselves be pointed at.
+    #[must_use]
+    pub fn keys_below(&self, graph: &crate::graph::Graph) -> BTreeMap<TargetId, BTreeSet<Key>> {
+        let mut keys: BTreeMap<TargetId, BTreeSet<Key>> = BTreeMap::new();
+        for (entity, row) in &self.rows {
+            for (target, columns) in graph.targets_of(*entity) {
+                if let Some(key) = expand::columns_key(&columns.columns, row) {
+                    keys.entry(target).or_default().insert(key);
+                }
+            }
+        }
+        keys
     }
 
     /// How many rows were read.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::{columns_key, from_root};
 use super::{Assignment, ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Scope, Seen, Step, StepAction, StepRow, Verified};
-use crate::graph::{Edge, EdgeId, Graph, Origin};
+use crate::graph::{Edge, EdgeId, Graph, Origin, TargetId};
 use crate::rules::{EntityId, OnDelete, OnUpdate};
 use crate::value::{Cell, Key};
 
@@ -25,6 +25,8 @@ pub struct Bounds {
     pub latched: BTreeSet<EdgeId>,
     /// Rows that each reference may still touch in its window.
     pub window: BTreeMap<EdgeId, u64>,
+    /// Keys of middle rows that another row gave up by a key change which is not worked yet: who points there may mean the other row.
+    pub unclear: BTreeSet<(TargetId, Key)>,
     /// Which references are followed.
     pub scope: Scope,
 }
@@ -40,6 +42,8 @@ pub enum Blocked {
     Latched(EdgeId),
     /// Its subtree has more rows than one event may touch.
     RowsPerEvent(EdgeId),
+    /// A row in its subtree has a key that another row had before, and not all who mean that other row have followed it.
+    Unclear(EdgeId),
     /// A reference in its subtree has used up its window.
     Window(EdgeId),
 }
@@ -160,6 +164,11 @@ impl Planner<'_> {
             let (entity, child) = self.collected.row(row);
             for (target, columns) in self.graph.targets_of(*entity) {
                 let Some(key) = columns_key(&columns.columns, child) else { continue };
+                if self.bounds.unclear.contains(&(target, key.clone()))
+                    && let Some((edge, _)) = self.graph.edges_at(target).next()
+                {
+                    return Err(Blocked::Unclear(edge));
+                }
                 for (edge_id, edge) in self.graph.edges_at(target).filter(|(_, edge)| self.bounds.scope.includes(edge)) {
                     let rows = self.children(edge_id, &key).to_vec();
                     self.reach(id, edge_id, edge, &Fate::Gone, &rows, &mut walk, &mut open)?;
