@@ -75,6 +75,8 @@ pub struct Graph {
     edges: Vec<Edge>,
     /// Per node, its place in an order in which children come before their parents; the nodes of a cycle share one.
     ranks: Vec<usize>,
+    /// The same by the native keys alone that do not take their rows along: within a cycle, their order is the one that databases insist on.
+    native_ranks: Vec<usize>,
     reach: Vec<BTreeSet<EntityId>>,
 }
 
@@ -100,8 +102,9 @@ impl Graph {
             (edge.columns, edge.target) = point_at(&mut targets, parent, &parent_columns, edge.columns);
             edges.push(edge);
         }
-        let mut graph = Self { nodes, targets, edges, ranks: Vec::new(), reach: Vec::new() };
-        graph.ranks = graph.ranked();
+        let mut graph = Self { nodes, targets, edges, ranks: Vec::new(), native_ranks: Vec::new(), reach: Vec::new() };
+        graph.ranks = graph.ranked(|_| true);
+        graph.native_ranks = graph.ranked(|edge| edge.origin == Origin::Native && edge.on_delete != OnDelete::Cascade);
         graph.reach = (0u32..).map(EntityId).zip(&graph.nodes).map(|(entity, _)| graph.reached_from(entity)).collect();
         graph
     }
@@ -174,6 +177,12 @@ impl Graph {
         self.ranks.get(entity.0 as usize).copied().unwrap_or(0)
     }
 
+    /// Place in the order that native keys insist on, among entities of one rank.
+    #[must_use]
+    pub fn native_rank(&self, entity: EntityId) -> usize {
+        self.native_ranks.get(entity.0 as usize).copied().unwrap_or(0)
+    }
+
     /// The entities whose rows a change of this entity may touch. Holds the entity itself only if it is on a cycle.
     #[must_use]
     pub fn reach(&self, entity: EntityId) -> &BTreeSet<EntityId> {
@@ -194,11 +203,11 @@ impl Graph {
         columns
     }
 
-    fn ranked(&self) -> Vec<usize> {
+    fn ranked(&self, counts: impl Fn(&Edge) -> bool) -> Vec<usize> {
         let mut graph: DiGraph<EntityId, ()> = DiGraph::new();
         let indexes: Vec<NodeIndex> = self.nodes().map(|(id, _)| graph.add_node(id)).collect();
         let index = |entity: EntityId| indexes.get(entity.0 as usize).copied().expect("one index per node");
-        for edge in &self.edges {
+        for edge in self.edges.iter().filter(|edge| counts(edge)) {
             graph.add_edge(index(self.parent(edge)), index(edge.child), ());
         }
         let mut ranks = vec![0; self.nodes.len()];

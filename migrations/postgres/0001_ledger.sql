@@ -84,7 +84,7 @@ CREATE INDEX entail_pending_partition ON entail_pending (group_id, topic, "parti
 CREATE TABLE entail_moves (
     group_id text        NOT NULL,
     entity   text        NOT NULL,
-    old_key  text        NOT NULL,              -- JSON list
+    old_key  text        NOT NULL,              -- JSON list; empty: only the new value is known, of the change at this position
     new_key  text        NOT NULL,              -- JSON list; empty if it could not be read
     source   text        NOT NULL,              -- position in the source's log; empty if unknown
     cause    text        NOT NULL,

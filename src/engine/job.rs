@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::history;
 use super::judge::{self, Judged};
 use super::note;
 use super::{Authority, Batch, Engine, Report, latch, scope};
@@ -118,17 +119,17 @@ impl Job<'_> {
 
     /// Collects, looks again, plans and applies. Nothing is committed yet.
     async fn cascade(&mut self, judged: &mut Judged) -> Result<Plan, Failure> {
-        let roots = judged.roots();
+        let roots = judged.roots(self.model);
         if roots.is_empty() {
             return Ok(Plan::default());
         }
         let limit = self.limit(roots.len());
-        let few = roots.len() == 1;
+        let count = roots.len();
         let in_shadow = self.shadow(&roots, limit).await?;
         let reach = Reach { latched: &self.latched, scope: Scope::Enforced, limit };
         let collected = match resolve::collect(self.model, &mut self.sessions, roots, reach).await? {
             Reading::Whole(collected) => collected,
-            Reading::TooMany(edge) if few => return Ok(self.park_the_one(edge)),
+            Reading::TooMany(edge) if self.is_smallest() => return Ok(self.park_all(count, edge)),
             Reading::TooMany(_) => return Err(Failure::TooMany),
         };
         let (confirmed, presence) = self.look_again(&collected).await?;
@@ -139,7 +140,7 @@ impl Job<'_> {
         for edge in doubtful {
             self.shut(edge, "empty-parent", "every parent asked for is missing and the parent's table has no rows at all");
         }
-        let unclear = judge::given_up_keys(self, collected.keys_below(&self.model.graph)).await?;
+        let unclear = history::given_up_keys(self, collected.keys_below(&self.model.graph)).await?;
         let bounds = Bounds { latched: self.latched.clone(), unclear, ..bounds };
         let would = in_shadow.map(|shadow| {
             plan::plan(shadow.verify(confirmed.clone()), &self.model.graph, &Bounds { scope: Scope::WithShadow, ..bounds.clone() })
@@ -186,16 +187,23 @@ impl Job<'_> {
         }
     }
 
-    /// Rows to read at the most. A batch of several roots is cut rather than read above it; one root is read up to its limit and one more.
+    /// Rows to read at the most. A batch that can be cut is cut rather than read above it; each root of one that cannot is read up to its limit and
+    /// one more.
     fn limit(&self, roots: usize) -> usize {
         let per_event = usize::try_from(self.model.rules.limits.rows_per_event).unwrap_or(usize::MAX).saturating_add(1);
-        if roots == 1 { per_event } else { self.engine.rows_per_transaction.max(1) }
+        if self.is_smallest() { per_event.saturating_mul(roots) } else { self.engine.rows_per_transaction.max(1) }
     }
 
-    /// One root reaches more rows than one event may touch: nobody has read how many.
-    fn park_the_one(&mut self, edge: EdgeId) -> Plan {
-        let mut plan = Plan::default();
-        plan.blocked.insert(RootId(0), Blocked::RowsPerEvent(edge));
+    /// One record, or one root that is tried again: it cannot be cut further. Its roots are unique keys of one parent row.
+    fn is_smallest(&self) -> bool {
+        let records: BTreeSet<&crate::change::Position> = self.batch.events.iter().map(|(at, _)| at).collect();
+        records.len() + self.batch.retries.len() <= 1
+    }
+
+    /// One parent row reaches more rows than one event may touch: nobody has read how many.
+    fn park_all(&mut self, roots: usize, edge: EdgeId) -> Plan {
+        let blocked = (0u32..).map(RootId).take(roots).map(|root| (root, Blocked::RowsPerEvent(edge))).collect();
+        let plan = Plan { blocked, ..Plan::default() };
         self.latch_the_exceeded(&plan);
         plan
     }
@@ -236,7 +244,8 @@ impl Job<'_> {
             let Some(row) = rows.first() else { continue };
             let Some(key) = TableRef::key_of(&edge.columns, &bound.table.image(&edge.columns, row)) else { continue };
             let asked = Asked::from([(edge.target, BTreeSet::from([key.clone()]))]);
-            if !resolve::look_up(self.model, &asked).await?.of(edge.target, &key) {
+            let goes_too = plan.vacated.contains(&(edge.target, key.clone()));
+            if goes_too || !resolve::look_up(self.model, &asked).await?.of(edge.target, &key) {
                 let error = SinkError::DefaultWithoutParent { reference: edge.name.clone() };
                 return Err(Trouble { error, edges: vec![edge_id] }.into());
             }

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Waiting;
+use super::history;
 use super::job::{Failure, Job};
 use crate::apply;
 use crate::graph::{EdgeId, TargetId};
 use crate::ledger::{self, Pending, PendingKind};
 use crate::model::Model;
-use crate::plan::{Candidate, Collected, Fate, KeyHistory, Move, Root, RootId, Ruling, Seen, acts, is_settled, rule};
+use crate::plan::{Candidate, Collected, Confirmed, Fate, KeyHistory, Move, ParentRow, Root, RootId, Ruling, Seen, acts, is_settled, rule};
 use crate::resolve::{self, Asked, Presence};
 use crate::rules::EntityId;
 use crate::sink::Session;
@@ -53,25 +54,16 @@ pub(super) struct Judged {
     roots: Vec<usize>,
 }
 
-/// How many rounds of "key changes of the keys that those key changes lead to" are followed.
-const MAX_ROUNDS: usize = 16;
-
 pub(super) fn entity_named(model: &Model, name: &str) -> Option<EntityId> {
     model.graph.nodes().find(|(_, node)| node.name == name).map(|(id, _)| id)
-}
-
-/// The name under which the ledger keeps key changes of a target.
-pub(super) fn label(model: &Model, target: TargetId) -> String {
-    let columns = model.graph.target(target);
-    let name = &model.graph.node(columns.entity).name;
-    if model.graph.key_target(columns.entity) == target { name.clone() } else { format!("{name}({})", columns.columns.join(",")) }
 }
 
 /// Judges every candidate of the batch and every root that is tried again.
 pub(super) async fn judge(job: &mut Job<'_>) -> Result<Judged, Failure> {
     let mut subjects = subjects(job);
     merge_pending(job, &mut subjects).await?;
-    let moves = known_moves(job, &subjects).await?;
+    add_other_keys(job, &mut subjects).await?;
+    let moves = history::of(job, &subjects).await?;
     let presence = resolve::look_up(job.model, &asked(job, &subjects, &moves)).await?;
     for subject in &mut subjects {
         subject.state = verdict(job.model, subject, moves.get(&subject.target).map_or(&[], Vec::as_slice), &presence);
@@ -101,7 +93,11 @@ fn subjects(job: &Job<'_>) -> Vec<Subject> {
         let Some(target) = target_of(job.model, &retry.pending) else { continue };
         let key = retry.pending.key.clone();
         match subjects.get_mut(&(target, key.clone())) {
-            Some(known) => add(&mut known.candidate, &retry.pending),
+            // News of the key say more about it; they do not undo what was proven before.
+            Some(known) => {
+                add(&mut known.candidate, &retry.pending);
+                known.proven.clone_from(&retry.proven);
+            }
             None => {
                 let mut subject = subject_of(target, &retry.pending);
                 subject.proven.clone_from(&retry.proven);
@@ -142,7 +138,7 @@ fn target_of(model: &Model, pending: &Pending) -> Option<TargetId> {
 }
 
 /// The session that keeps what is pending for a target.
-fn home<'a>(job: &'a mut Job<'_>, target: TargetId) -> Option<(&'a mut dyn Session, statement::Dialect)> {
+pub(super) fn home<'a>(job: &'a mut Job<'_>, target: TargetId) -> Option<(&'a mut dyn Session, statement::Dialect)> {
     let id = job.model.home(job.model.graph.target(target).entity)?;
     let dialect = job.model.databases.handle(id).database.dialect();
     Some((job.sessions.get_mut(&id)?.as_mut(), dialect))
@@ -172,63 +168,28 @@ async fn merge_pending(job: &mut Job<'_>, subjects: &mut [Subject]) -> Result<()
     Ok(())
 }
 
-/// All key changes that touch the subjects, from the ledger and from this batch, followed from end to end.
-async fn known_moves(job: &mut Job<'_>, subjects: &[Subject]) -> Result<BTreeMap<TargetId, Vec<Move>>, Failure> {
-    let mut keys: BTreeMap<TargetId, BTreeSet<Key>> = BTreeMap::new();
-    for subject in subjects {
-        keys.entry(subject.target).or_default().insert(subject.key.clone());
+/// What is pending under other unique keys of the same parent rows is judged with them: what a `restrict` refuses, it refuses for the row (H26).
+async fn add_other_keys(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<(), Failure> {
+    let mut changes: BTreeMap<TargetId, BTreeSet<String>> = BTreeMap::new();
+    for subject in subjects.iter() {
+        let entity = job.model.graph.target(subject.target).entity;
+        let pointed_at = job.model.graph.targets_of(entity).filter(|(target, _)| job.model.graph.edges_at(*target).next().is_some());
+        if pointed_at.count() > 1 {
+            changes.entry(job.model.graph.key_target(entity)).or_default().insert(change(&subject.candidate));
+        }
     }
-    let mut all = BTreeMap::new();
-    for (target, mut keys) in keys {
-        let fresh: Vec<Move> = job.reduced.moves.get(&target).into_iter().flatten().map(|(one, _)| one.clone()).collect();
-        let label = label(job.model, target);
-        let mut moves: Vec<Move> = Vec::new();
-        for _ in 0..MAX_ROUNDS {
-            let group = job.engine.owner.group.clone();
-            let mut found = match home(job, target) {
-                Some((session, dialect)) => ledger::moves(session, dialect, &group, &label, &keys).await?,
-                None => Vec::new(),
-            };
-            for one in &fresh {
-                let is_known = |known: &Move| known.from == one.from && known.to == one.to && known.source == one.source;
-                if !found.iter().any(is_known) {
-                    found.push(one.clone());
-                }
-            }
-            let before = keys.len();
-            keys.extend(found.iter().flat_map(|one| [Some(one.from.clone()), one.to.clone()]).flatten());
-            moves = found;
-            if keys.len() == before {
-                break;
+    for (key_target, changes) in changes {
+        let entity = job.model.graph.node(job.model.graph.target(key_target).entity).name.clone();
+        let group = job.engine.owner.group.clone();
+        let Some((session, dialect)) = home(job, key_target) else { continue };
+        for pending in ledger::pending_by_change(session, dialect, &group, &entity, &changes).await? {
+            let Some(target) = target_of(job.model, &pending) else { continue };
+            if !subjects.iter().any(|subject| subject.target == target && subject.key == pending.key) {
+                subjects.push(subject_of(target, &pending));
             }
         }
-        all.insert(target, moves);
     }
-    Ok(all)
-}
-
-/// Those of the keys that a row gave up by a key change which is not worked yet. Only entities whose keys may change are asked for.
-pub(super) async fn given_up_keys(
-    job: &mut Job<'_>,
-    keys: BTreeMap<TargetId, BTreeSet<Key>>,
-) -> Result<BTreeSet<(TargetId, Key)>, Failure> {
-    let mut given_up = BTreeSet::new();
-    for (target, keys) in keys {
-        if !job.model.graph.keys_may_change(job.model.graph.target(target).entity) {
-            continue;
-        }
-        let (label, group) = (label(job.model, target), job.engine.owner.group.clone());
-        let mut moves: Vec<Move> = job.reduced.moves.get(&target).into_iter().flatten().map(|(one, _)| one.clone()).collect();
-        if let Some((session, dialect)) = home(job, target) {
-            let known = ledger::moves(session, dialect, &group, &label, &keys).await?;
-            // The ledger knows how far a change was worked; what this batch reads again does not.
-            moves.retain(|one| !known.iter().any(|known| (&known.from, &known.to) == (&one.from, &one.to)));
-            moves.extend(known);
-        }
-        let open = moves.into_iter().filter(|one| one.state == crate::plan::MoveState::Open && keys.contains(&one.from));
-        given_up.extend(open.map(|one| (target, one.from)));
-    }
-    Ok(given_up)
+    Ok(())
 }
 
 /// The keys of the first look: the subjects, both ends of every key change, and rows of copies that an event calls gone.
@@ -273,14 +234,15 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
 
 impl Judged {
     /// The roots of the cascade; a root's id is its place in this list.
-    pub(super) fn roots(&self) -> Vec<Root> {
-        let root = |subject: &Subject| match &subject.state {
-            State::Root(fate) => {
-                Some(Root { target: subject.target, key: subject.key.clone(), fate: fate.clone(), seen: subject.proven.clone() })
-            }
-            State::Alive | State::Parked(..) | State::Waiting | State::NoRows(_) => None,
+    pub(super) fn roots(&self, model: &Model) -> Vec<Root> {
+        let mut rows: BTreeMap<(EntityId, String), ParentRow> = BTreeMap::new();
+        let mut root = |subject: &Subject| {
+            let State::Root(fate) = &subject.state else { return None };
+            let next = ParentRow(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+            let row = *rows.entry((model.graph.target(subject.target).entity, change(&subject.candidate))).or_insert(next);
+            Some(Root { target: subject.target, key: subject.key.clone(), fate: fate.clone(), row, seen: subject.proven.clone() })
         };
-        self.roots.iter().filter_map(|place| self.subjects.get(*place)).filter_map(root).collect()
+        self.roots.iter().filter_map(|place| self.subjects.get(*place)).filter_map(&mut root).collect()
     }
 
     /// The subject of a root.
@@ -308,18 +270,19 @@ impl Judged {
         &mut self,
         job: &mut Job<'_>,
         collected: &Collected,
-        mut confirmed: BTreeSet<RootId>,
-    ) -> Result<BTreeSet<RootId>, Failure> {
+        missing: BTreeSet<RootId>,
+    ) -> Result<Confirmed, Failure> {
+        let mut confirmed = Confirmed { doomed: missing, waiting: BTreeSet::new() };
         let mut ends: BTreeMap<EntityId, Option<u64>> = BTreeMap::new();
         for (id, root) in collected.roots() {
             let entity = job.model.graph.target(root.target).entity;
             let unseen = unseen(job.model, collected, root);
-            if !confirmed.contains(&id) {
+            if !confirmed.doomed.contains(&id) {
                 self.unconfirmed(id, root);
                 continue;
             }
             if let Fate::Unclear(detail) = root.fate {
-                confirmed.remove(&id);
+                confirmed.doomed.remove(&id);
                 let parked = State::Parked("ambiguous", detail.to_owned());
                 self.set(id, if unseen.is_empty() { State::NoRows(root.fate.clone()) } else { parked });
                 continue;
@@ -329,7 +292,7 @@ impl Judged {
             }
             if unseen.is_empty() {
                 if root.seen.is_none() {
-                    confirmed.remove(&id);
+                    confirmed.doomed.remove(&id);
                     self.set(id, State::NoRows(root.fate.clone()));
                 }
                 continue;
@@ -344,7 +307,8 @@ impl Judged {
                 }
             };
             if root.seen.is_none() {
-                confirmed.remove(&id);
+                confirmed.doomed.remove(&id);
+                confirmed.waiting.insert(id);
                 self.set(id, State::Waiting);
             }
             if let Some(subject) = self.subject(id) {
@@ -369,6 +333,12 @@ impl Judged {
         };
         self.set(id, state);
     }
+}
+
+/// The change that brought a candidate: its position in the source's log, or the record if that is not known. Unique keys of one parent row that
+/// went with it share it.
+fn change(candidate: &Candidate) -> String {
+    candidate.source.as_ref().map_or_else(|| candidate.cause.to_string(), ToString::to_string)
 }
 
 /// Rows that point at a root by a reference that acts, and that its proof does not cover.

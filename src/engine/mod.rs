@@ -18,6 +18,7 @@ use crate::resolve::Trouble;
 use crate::sink::SinkError;
 use crate::value::Key;
 
+mod history;
 mod job;
 mod judge;
 mod note;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::history;
 use super::job::{Failure, Job};
 use super::judge::{self, Judged, State, Subject};
 use super::{Authority, Cascade, CascadeLine, Outcome};
@@ -121,6 +122,7 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
         .reduced
         .moves
         .keys()
+        .chain(job.reduced.arrivals.keys())
         .chain(job.reduced.lived.keys().map(|(target, _)| target))
         .chain(judged.subjects.iter().map(|subject| &subject.target))
         .copied()
@@ -128,7 +130,7 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
     for target in targets {
         let entity = job.model.graph.target(target).entity;
         let Some(id) = job.model.home(entity) else { continue };
-        let label = judge::label(job.model, target);
+        let label = history::label(job.model, target);
         let dialect = job.model.databases.handle(id).database.dialect();
         let done: Vec<Key> = judged
             .subjects
@@ -148,6 +150,8 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
         let moves = job.reduced.moves.get(&target).cloned().unwrap_or_default();
         let Some(session) = job.sessions.get_mut(&id) else { continue };
         ledger::note_moves(session.as_mut(), dialect, &group, &label, &moves).await?;
+        let arrivals = job.reduced.arrivals.get(&target).map_or(&[][..], Vec::as_slice);
+        ledger::note_arrivals(session.as_mut(), dialect, &group, &label, arrivals).await?;
         if follows {
             ledger::set_moves(session.as_mut(), dialect, &group, &label, &done, (MoveState::Open, MoveState::Done)).await?;
         }

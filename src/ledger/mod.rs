@@ -15,8 +15,8 @@ mod progress;
 mod rows;
 
 pub use latches::{Latch, charge, latches, latches_now, release, shut, windows};
-pub use moves::{moves, note_moves, set_moves};
-pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
+pub use moves::{arrivals, moves, note_arrivals, note_moves, set_moves};
+pub use pending::{Pending, PendingKind, park, pending, pending_by_change, pending_by_key, settle};
 pub use progress::{Taken, advance, pin_identity, progress, take};
 pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{cell, execute, key_text, read_key, read_source, some, source_text, text};
-use crate::change::Position;
-use crate::plan::{Move, MoveState};
+use crate::change::{Position, SourcePosition};
+use crate::plan::{Arrival, Move, MoveState};
 use crate::sink::statement::{Dialect, over_list};
 use crate::sink::{Row, Session, SinkError};
 use crate::value::Key;
@@ -71,6 +71,49 @@ pub async fn moves(
     };
     let rows = session.query(&statement).await?;
     Ok(rows.iter().filter_map(read_move).collect())
+}
+
+/// Notes the second halves of key changes, for first halves that are read later.
+///
+/// # Errors
+/// Those of the database.
+pub async fn note_arrivals(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    arrivals: &[(Arrival, Position)],
+) -> Result<(), SinkError> {
+    let sql = "INSERT INTO entail_moves (group_id, entity, old_key, new_key, source, cause, state)
+        SELECT $1, $2, '', {c0}, {c1}, {c2}, $3 FROM {list} WHERE true
+        ON CONFLICT (group_id, entity, old_key, new_key, source) DO NOTHING";
+    let columns = vec![
+        some(arrivals.iter().map(|(one, _)| key_text(&one.key))),
+        some(arrivals.iter().map(|(one, _)| one.source.to_string())),
+        some(arrivals.iter().map(|(_, cause)| cause.to_string())),
+    ];
+    let binds = vec![text(group), text(entity), text(state_text(MoveState::Done))];
+    execute(session, over_list(dialect, "noting second halves of key changes", sql, columns, binds)).await
+}
+
+/// The second halves of key changes that the source made at these positions.
+///
+/// # Errors
+/// Those of the database.
+pub async fn arrivals(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    positions: &[SourcePosition],
+) -> Result<Vec<Arrival>, SinkError> {
+    let sql = "SELECT new_key, source FROM entail_moves
+        WHERE group_id = $1 AND entity = $2 AND old_key = '' AND source IN (SELECT {c0} FROM {list})";
+    let columns = vec![some(positions.iter().map(ToString::to_string))];
+    let what = "reading second halves of key changes";
+    let Some(statement) = over_list(dialect, what, sql, columns, vec![text(group), text(entity)]) else { return Ok(Vec::new()) };
+    let rows = session.query(&statement).await?;
+    Ok(rows.iter().filter_map(|row| Some(Arrival { key: read_key(cell(row, 0))?, source: read_source(cell(row, 1))? })).collect())
 }
 
 fn read_move(row: &Row) -> Option<Move> {

@@ -113,16 +113,20 @@ pub async fn pending(
     partitions: &BTreeSet<TopicPartition>,
     limit: u64,
 ) -> Result<Vec<Pending>, SinkError> {
-    let sql = "SELECT entity, columns, root_key, reason, detail, kind, topic, CAST(\"partition\" AS TEXT), CAST(\"offset\" AS TEXT),
-            CAST(known_partition AS TEXT), source
-        FROM entail_pending WHERE group_id = $1 AND (topic, \"partition\") IN (SELECT {c0}, CAST({c1} AS bigint) FROM {list})
-        ORDER BY since, \"offset\" LIMIT $2";
+    let sql = format!(
+        "SELECT {COLUMNS} FROM entail_pending WHERE group_id = $1 AND (topic, \"partition\") IN (SELECT {{c0}}, CAST({{c1}} AS bigint) FROM {{list}})
+        ORDER BY since, \"offset\" LIMIT $2"
+    );
     let columns = vec![some(partitions.iter().map(|one| &*one.topic)), some(partitions.iter().map(|one| one.partition.to_string()))];
     let what = "reading pending roots";
-    let Some(statement) = over_list(database.dialect(), what, sql, columns, vec![text(group), int(limit)]) else { return Ok(Vec::new()) };
+    let Some(statement) = over_list(database.dialect(), what, &sql, columns, vec![text(group), int(limit)]) else { return Ok(Vec::new()) };
     let rows = database.read(&statement).await?;
     rows.iter().filter_map(|row| read_pending(what, row).transpose()).collect()
 }
+
+/// What `read_pending` reads.
+const COLUMNS: &str = "entity, columns, root_key, reason, detail, kind, topic, CAST(\"partition\" AS TEXT), CAST(\"offset\" AS TEXT),
+    CAST(known_partition AS TEXT), source";
 
 fn read_pending(what: &str, row: &Row) -> Result<Option<Pending>, SinkError> {
     let (Some(key), Some(kind)) = (read_key(cell(row, 2)), PendingKind::parse(cell(row, 5))) else { return Ok(None) };
@@ -151,12 +155,37 @@ pub async fn pending_by_key(
     entity: &str,
     keys: &[Key],
 ) -> Result<Vec<Pending>, SinkError> {
-    let what = "reading pending roots by key";
-    let sql = "SELECT entity, columns, root_key, reason, detail, kind, topic, CAST(\"partition\" AS TEXT), CAST(\"offset\" AS TEXT),
-            CAST(known_partition AS TEXT), source
-        FROM entail_pending WHERE group_id = $1 AND entity = $2 AND root_key IN (SELECT {c0} FROM {list})";
-    let columns = vec![some(keys.iter().map(key_text))];
-    let Some(statement) = over_list(dialect, what, sql, columns, vec![text(group), text(entity)]) else { return Ok(Vec::new()) };
+    let sql = "root_key IN (SELECT {c0} FROM {list})";
+    of_entity(session, dialect, (group, entity), "reading pending roots by key", sql, some(keys.iter().map(key_text))).await
+}
+
+/// Pending roots of an entity that these changes of the source brought: the other unique keys of a parent row. A change is told by its position
+/// in the source's log, or by its record where that is not known.
+///
+/// # Errors
+/// Those of the database.
+pub async fn pending_by_change(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    changes: &BTreeSet<String>,
+) -> Result<Vec<Pending>, SinkError> {
+    let sql = "CASE WHEN coalesce(source, '') <> '' THEN source
+            ELSE topic || '[' || CAST(\"partition\" AS TEXT) || ']@' || CAST(\"offset\" AS TEXT) END IN (SELECT {c0} FROM {list})";
+    of_entity(session, dialect, (group, entity), "reading pending roots by their change", sql, some(changes)).await
+}
+
+async fn of_entity(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    (group, entity): (&str, &str),
+    what: &str,
+    condition: &str,
+    list: Vec<Option<String>>,
+) -> Result<Vec<Pending>, SinkError> {
+    let sql = format!("SELECT {COLUMNS} FROM entail_pending WHERE group_id = $1 AND entity = $2 AND {condition}");
+    let Some(statement) = over_list(dialect, what, &sql, vec![list], vec![text(group), text(entity)]) else { return Ok(Vec::new()) };
     let rows = session.query(&statement).await?;
     rows.iter().filter_map(|row| read_pending(what, row).transpose()).collect()
 }

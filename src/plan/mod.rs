@@ -18,13 +18,17 @@ mod reduce;
 mod tests;
 
 pub use expand::{Expansion, Need};
-pub use moves::{KeyHistory, Move, MoveState, Ruling, rule};
+pub use moves::{Arrival, KeyHistory, Move, MoveState, Ruling, complete, rule};
 pub use order::{Blocked, Bounds, acts, is_settled, plan};
 pub use reduce::{Candidate, Copy, Reduced, reduce};
 
 /// Index of a root in its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RootId(pub u32);
+
+/// A parent row of its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParentRow(pub u32);
 
 /// Index of a collected row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +43,8 @@ pub struct Root {
     pub key: Key,
     /// What is thought to have happened to the parent.
     pub fate: Fate,
+    /// Which parent row: roots that are unique keys of one row share it. What a `restrict` refuses, it refuses for the row.
+    pub row: ParentRow,
     /// If set, only these child rows may be touched: those that were read before the look-up which the entity's topic has since been read past
     /// (H114).
     pub seen: Option<BTreeSet<Seen>>,
@@ -100,11 +106,20 @@ pub struct Collected {
     children: BTreeMap<(EdgeId, Key), Vec<RowId>>,
 }
 
+/// What a look-up of the roots said that began after the last row was read.
+#[derive(Debug, Clone, Default)]
+pub struct Confirmed {
+    /// Roots that are not there (or have moved as said), and whose rows may be touched.
+    pub doomed: BTreeSet<RootId>,
+    /// Roots that are not there either, but nothing of theirs may be touched yet: they count for what they refuse.
+    pub waiting: BTreeSet<RootId>,
+}
+
 /// The part of it whose roots were looked up afterwards, on their own database's primary, and are not there (or have moved as said).
 #[derive(Debug)]
 pub struct Verified {
     collected: Collected,
-    doomed: BTreeSet<RootId>,
+    confirmed: Confirmed,
 }
 
 impl Collected {
@@ -150,8 +165,8 @@ impl Collected {
     /// Keeps the roots that the look-up confirmed, each with its subtree; drops the others. `confirmed` must come from a look-up that began
     /// after the last row was read.
     #[must_use]
-    pub fn verify(self, confirmed: BTreeSet<RootId>) -> Verified {
-        Verified { collected: self, doomed: confirmed }
+    pub fn verify(self, confirmed: Confirmed) -> Verified {
+        Verified { collected: self, confirmed }
     }
 
     fn row(&self, id: RowId) -> &(EntityId, ChildRow) {
@@ -229,4 +244,6 @@ pub struct Plan {
     pub blocked: BTreeMap<RootId, Blocked>,
     /// Rows that point at a gone parent under `no_action`, per reference: counted, not touched.
     pub orphans: BTreeMap<EdgeId, u64>,
+    /// Keys that go with their rows, of columns at which defaults may point.
+    pub vacated: BTreeSet<(TargetId, Key)>,
 }

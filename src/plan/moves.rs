@@ -23,6 +23,30 @@ pub struct Move {
     pub state: MoveState,
 }
 
+/// The value that a unique column had in the new row of a key change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// The value.
+    pub key: Key,
+    /// Where the source made the key change: the same for its old row.
+    pub source: SourcePosition,
+}
+
+/// Completes key changes whose new value stood in another record than the old one. Where the value is the same there was no change.
+#[must_use]
+pub fn complete(moves: Vec<Move>, arrivals: &[Arrival]) -> Vec<Move> {
+    let arrived = |one: &Move| {
+        let mut here = arrivals.iter().filter(|arrival| one.to.is_none() && one.source.as_ref() == Some(&arrival.source));
+        let first = here.next()?;
+        here.all(|other| other == first).then_some(first)
+    };
+    let completed = moves.into_iter().map(|one| match arrived(&one) {
+        Some(arrival) => Move { to: Some(arrival.key.clone()), ..one },
+        None => one,
+    });
+    completed.filter(|one| one.to.as_ref() != Some(&one.from)).collect()
+}
+
 /// How far a key change was worked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MoveState {
@@ -239,6 +263,15 @@ mod tests {
         let repeat = Move { source: None, ..moved("2", "3", 0, Open) };
         let moves = [repeat, moved("1", "2", 10, Done), moved("2", "3", 20, Open)];
         assert_eq!(ruling(&history("2", false, 20), &moves, &["3"]), Ruling::Moved(key("3")));
+    }
+
+    #[test]
+    fn h22_a_change_told_in_two_records_is_completed_by_its_position() {
+        let half = |lsn| Move { to: None, ..moved("3", "", lsn, Open) };
+        let arrival = |value: &str, lsn| Arrival { key: key(value), source: at(lsn).expect("a position") };
+        assert_eq!(complete(vec![half(10)], &[arrival("5", 20), arrival("13", 10)]), [moved("3", "13", 10, Open)]);
+        assert_eq!(complete(vec![half(10)], &[arrival("5", 20)]), [half(10)], "another row's change says nothing");
+        assert_eq!(complete(vec![half(10)], &[arrival("3", 10)]), [], "the value stayed");
     }
 
     #[test]

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::{columns_key, from_root};
-use super::{Assignment, ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Scope, Seen, Step, StepAction, StepRow, Verified};
+use super::{
+    Assignment, ChildRow, Collected, Fate, ParentRow, Plan, Root, RootId, RowId, Scope, Seen, Step, StepAction, StepRow, Verified,
+};
 use crate::graph::{Edge, EdgeId, Graph, Origin, TargetId};
 use crate::rules::{EntityId, OnDelete, OnUpdate};
 use crate::value::{Cell, Key};
@@ -61,43 +63,59 @@ type Touches = BTreeMap<RowId, Touch>;
 /// Makes the plan.
 #[must_use]
 pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
-    let Verified { collected, doomed } = verified;
+    let Verified { collected, confirmed } = verified;
     let planner = Planner { graph, collected: &collected, bounds };
+    let walk = |(id, root): (RootId, &Root)| (id, root.row, planner.walk(id, root));
+    let mut refused: BTreeMap<ParentRow, Blocked> = BTreeMap::new();
+    for (_, row, waiting) in collected.roots().filter(|(id, _)| confirmed.waiting.contains(id)).map(walk) {
+        refuse(&mut refused, row, &waiting);
+    }
+    let walks: Vec<_> = collected.roots().filter(|(id, _)| confirmed.doomed.contains(id)).map(walk).collect();
+    for (_, row, walk) in &walks {
+        refuse(&mut refused, *row, walk);
+    }
     let mut plan = Plan::default();
     // Holding one root back may leave a row that another root's native key trips over: again, until nothing changes.
     loop {
         let mut touches = Touches::new();
         plan.orphans.clear();
         let mut window = bounds.window.clone();
-        for (id, root) in collected.roots().filter(|(id, _)| doomed.contains(id)) {
-            if plan.blocked.contains_key(&id) {
+        for (id, row, walk) in &walks {
+            if plan.blocked.contains_key(id) {
                 continue;
             }
-            match planner.walk(id, root) {
-                Ok(walk) => {
-                    if let Some(edge) = overdrawn(&walk.per_edge, &mut window) {
-                        plan.blocked.insert(id, Blocked::Window(edge));
-                        continue;
-                    }
-                    merge(&mut touches, walk.touches);
-                    for (edge, rows) in walk.orphans {
-                        *plan.orphans.entry(edge).or_default() += rows;
-                    }
-                }
-                Err(blocked) => {
-                    plan.blocked.insert(id, blocked);
+            let blocked = match (walk, refused.get(row)) {
+                (Err(blocked), _) | (Ok(_), Some(blocked)) => Some(*blocked),
+                (Ok(walk), None) => overdrawn(&walk.per_edge, &mut window).map(Blocked::Window),
+            };
+            if let Some(blocked) = blocked {
+                plan.blocked.insert(*id, blocked);
+            } else if let Ok(walk) = walk {
+                merge(&mut touches, &walk.touches);
+                for (edge, rows) in &walk.orphans {
+                    *plan.orphans.entry(*edge).or_default() += rows;
                 }
             }
         }
         match planner.natively_refused(&touches) {
             Some((root, edge)) => {
                 plan.blocked.insert(root, Blocked::Native(edge));
+                if let Some((_, row, _)) = walks.iter().find(|(id, ..)| *id == root) {
+                    refused.insert(*row, Blocked::Native(edge));
+                }
             }
             None => {
                 planner.finish(touches, &mut plan);
                 return plan;
             }
         }
+    }
+}
+
+/// A `restrict` below one unique key of a parent row holds back what hangs on its others.
+fn refuse(refused: &mut BTreeMap<ParentRow, Blocked>, row: ParentRow, walk: &Result<Walk, Blocked>) {
+    if let Err(blocked @ Blocked::Restrict(_)) = walk {
+        refused.insert(row, *blocked);
     }
 }
 
@@ -115,22 +133,22 @@ fn overdrawn(per_edge: &BTreeMap<EdgeId, u64>, window: &mut BTreeMap<EdgeId, u64
     None
 }
 
-fn merge(all: &mut Touches, more: Touches) {
+fn merge(all: &mut Touches, more: &Touches) {
     for (row, touch) in more {
-        match all.get_mut(&row) {
+        match all.get_mut(row) {
             None => {
-                all.insert(row, touch);
+                all.insert(*row, touch.clone());
             }
             Some(known) => {
                 known.delete = known.delete.or(touch.delete);
-                known.updates.extend(touch.updates);
+                known.updates.extend(touch.updates.iter().map(|(edge, fate)| (*edge, fate.clone())));
             }
         }
     }
 }
 
-/// What makes one step of many touches, in the order of the steps: rank, whether it deletes, table, references, action.
-type StepKey = (usize, bool, EntityId, Vec<EdgeId>, StepAction);
+/// What makes one step of many touches, in the order of the steps: rank, whether it deletes, native rank, table, references, action.
+type StepKey = (usize, bool, usize, EntityId, Vec<EdgeId>, StepAction);
 
 /// One root's subtree.
 #[derive(Default)]
@@ -257,6 +275,11 @@ impl Planner<'_> {
         let mut steps: BTreeMap<StepKey, Vec<StepRow>> = BTreeMap::new();
         for (row, touch) in touches {
             let (entity, child) = self.collected.row(row);
+            if touch.delete.is_some() {
+                let targets =
+                    self.graph.targets_of(*entity).filter(|(target, _)| self.graph.edges_at(*target).any(|(_, edge)| sets_default(edge)));
+                plan.vacated.extend(targets.filter_map(|(target, columns)| Some((target, columns_key(&columns.columns, child)?))));
+            }
             *plan.rows.entry(touch.root).or_default() += 1;
             let (edges, action, new) = match touch.delete {
                 Some(edge) => (vec![edge], StepAction::Delete, Vec::new()),
@@ -265,9 +288,10 @@ impl Planner<'_> {
             let still = edges.iter().flat_map(|edge| texts(&self.graph.edge(*edge).columns, child)).collect();
             let step_row = StepRow { key: child.key.clone(), still, new, root: touch.root };
             let deletes = action == StepAction::Delete;
-            steps.entry((self.graph.rank(*entity), deletes, *entity, edges, action)).or_default().push(step_row);
+            let place = (self.graph.rank(*entity), deletes, self.graph.native_rank(*entity), *entity, edges, action);
+            steps.entry(place).or_default().push(step_row);
         }
-        for ((_, _, entity, edges, action), mut rows) in steps {
+        for ((_, _, _, entity, edges, action), mut rows) in steps {
             rows.sort();
             plan.steps.push(Step { entity, edges, action, rows });
         }
@@ -352,6 +376,10 @@ fn assigned(edge: &Edge, fate: &Fate, new: &mut Vec<Option<String>>) -> Vec<(Str
         },
         Fate::Unclear(_) => Vec::new(),
     }
+}
+
+fn sets_default(edge: &Edge) -> bool {
+    matches!(edge.on_delete, OnDelete::SetDefault(_)) || edge.on_update == OnUpdate::SetDefault
 }
 
 fn texts(columns: &[String], row: &ChildRow) -> Vec<String> {

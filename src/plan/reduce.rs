@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Move, MoveState};
+use super::{Arrival, Move, MoveState};
 use crate::change::{ChangeEvent, Operation, Position, SourcePosition};
 use crate::graph::{Graph, TargetId};
 use crate::rules::EntityId;
@@ -47,6 +47,8 @@ pub struct Reduced {
     pub candidates: BTreeMap<(TargetId, Key), Candidate>,
     /// Key changes, in the order read.
     pub moves: BTreeMap<TargetId, Vec<(Move, Position)>>,
+    /// Where other unique columns of rows stood when their keys had changed: the second halves of key changes.
+    pub arrivals: BTreeMap<TargetId, Vec<(Arrival, Position)>>,
     /// Keys that had an insert, update or delete of their own, with the last position: a finished key change before it is history.
     pub lived: BTreeMap<(TargetId, Key), Option<SourcePosition>>,
     /// Rows of copies, per entity.
@@ -80,6 +82,7 @@ impl Reducer<'_> {
             Operation::Upsert { key, moved_from } => {
                 if let Some(old) = moved_from.as_ref().filter(|old| *old != key) {
                     self.moved(at, event, target, (old, Some(key)), Word::MovedElsewhere);
+                    self.arrived(at, event);
                 }
                 self.reduced.lived.insert((target, key.clone()), event.source.clone());
                 self.other_columns_changed(at, event);
@@ -99,7 +102,7 @@ impl Reducer<'_> {
                 } else {
                     self.moved(at, event, target, (key, to.as_ref()), Word::Moved);
                 }
-                // Whether the row's other unique columns changed with it, the new row will say, perhaps on another partition.
+                // Whether the row's other unique columns changed with it, the new row will say, perhaps on another partition: see `arrived`.
                 for (other, columns) in self.other_targets(entity) {
                     if let Some(value) = key_in(&columns, &event.before) {
                         self.moved(at, event, other, (&value, None), Word::Moved);
@@ -113,6 +116,17 @@ impl Reducer<'_> {
             }
             Operation::Truncate => {
                 self.reduced.truncated.insert(entity, at.clone());
+            }
+        }
+    }
+
+    /// The new row of a key change says what became of the other unique columns; where the source made it tells to which old row it belongs.
+    fn arrived(&mut self, at: &Position, event: &ChangeEvent) {
+        let Some(source) = &event.source else { return };
+        for (target, columns) in self.other_targets(event.entity) {
+            if let Some(key) = key_in(&columns, &event.after) {
+                let arrival = Arrival { key, source: source.clone() };
+                self.reduced.arrivals.entry(target).or_default().push((arrival, at.clone()));
             }
         }
     }
@@ -212,20 +226,31 @@ impl Reducer<'_> {
 
     /// A connector or transform that leaves the key change headers away still makes both halves at one position of the source (H6).
     fn pair_by_position(&mut self, events: &[(Position, ChangeEvent)]) {
-        let mut created: BTreeMap<(EntityId, String), Key> = BTreeMap::new();
+        let mut created: BTreeMap<(EntityId, String), (Key, &RowImage)> = BTreeMap::new();
         for (_, event) in events {
             if let (Operation::Upsert { key, moved_from: None }, Some(source), false) = (&event.operation, &event.source, event.snapshot) {
-                created.insert((event.entity, source.to_string()), key.clone());
+                created.insert((event.entity, source.to_string()), (key.clone(), &event.after));
             }
         }
         for (at, event) in events {
             let (Operation::Delete { key }, Some(source)) = (&event.operation, &event.source) else { continue };
-            if let Some(new) = created.get(&(event.entity, source.to_string())).filter(|new| *new != key) {
-                let (new, target) = (new.clone(), self.graph.key_target(event.entity));
-                self.moved(at, event, target, (key, Some(&new)), Word::Moved);
+            if let Some((new, row)) = created.get(&(event.entity, source.to_string())).filter(|(new, _)| new != key) {
+                let target = self.graph.key_target(event.entity);
+                self.moved(at, event, target, (key, Some(new)), Word::Moved);
+                let mut old_values = vec![(target, key.clone())];
+                for (other, columns) in self.other_targets(event.entity) {
+                    let Some(before) = key_in(&columns, &event.before) else { continue };
+                    let after = key_in(&columns, row);
+                    if after.as_ref() != Some(&before) {
+                        self.moved(at, event, other, (&before, after.as_ref()), Word::Moved);
+                    }
+                    old_values.push((other, before));
+                }
                 // The delete was half of a key change: it is not the row's end.
-                if let Some(candidate) = self.reduced.candidates.get_mut(&(target, key.clone())) {
-                    candidate.deleted = false;
+                for value in old_values {
+                    if let Some(candidate) = self.reduced.candidates.get_mut(&value) {
+                        candidate.deleted = false;
+                    }
                 }
             }
         }

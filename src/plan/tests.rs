@@ -37,16 +37,21 @@ fn key(text: &str) -> Key {
 /// Rows of the little tables: entity, then column and text.
 type Rows = Vec<(u32, Vec<(&'static str, &'static str)>)>;
 
-/// Answers every question from the rows, and plans the removal of customer 1.
+/// Plans the removal of customer 1.
 fn planned(graph: &Graph, rows: &Rows, bounds: &Bounds) -> Plan {
-    let root = Root { target: graph.key_target(EntityId(0)), key: key("1"), fate: Fate::Gone, seen: None };
+    let root = Root { target: graph.key_target(EntityId(0)), key: key("1"), fate: Fate::Gone, row: ParentRow(0), seen: None };
+    planned_from(vec![root], &Confirmed { doomed: BTreeSet::from([RootId(0)]), waiting: BTreeSet::new() }, graph, rows, bounds)
+}
+
+/// Answers every question from the rows.
+fn planned_from(roots: Vec<Root>, confirmed: &Confirmed, graph: &Graph, rows: &Rows, bounds: &Bounds) -> Plan {
     let latched = BTreeSet::new();
-    let mut expansion = Expansion::new(graph, vec![root], &latched, Scope::Enforced);
+    let mut expansion = Expansion::new(graph, roots, &latched, Scope::Enforced);
     for _round in 0..100 {
         let needs = expansion.needs();
         if needs.is_empty() {
             let collected = expansion.finish();
-            return plan(collected.verify(BTreeSet::from([RootId(0)])), graph, bounds);
+            return plan(collected.verify(confirmed.clone()), graph, bounds);
         }
         for need in needs {
             let edge = graph.edge(need.edge);
@@ -127,6 +132,57 @@ fn h26_a_restrict_deep_below_holds_the_whole_root() {
     let plan = planned(&graph, &rows, &bounds());
     assert!(plan.steps.is_empty());
     assert!(matches!(plan.blocked.get(&RootId(0)), Some(Blocked::Restrict(_))));
+}
+
+#[test]
+fn h26_a_restrict_under_one_unique_key_of_a_row_holds_what_hangs_on_the_other() {
+    let by_code = EdgeDraft { parent_columns: names(&["code"]), ..edge("lc", (2, "code"), 0, OnDelete::Restrict) };
+    let graph = graph(vec![edge("oc", (1, "customer"), 0, OnDelete::Cascade), by_code]);
+    let code = graph.edge(EdgeId(1)).target;
+    let rows = vec![(1, vec![("id", "10"), ("customer", "1")]), (2, vec![("id", "100"), ("code", "c")])];
+    let planned = |row_of_the_code: u32, waits: bool| {
+        let root = |target, text, row| Root { target, key: key(text), fate: Fate::Gone, row: ParentRow(row), seen: None };
+        let roots = vec![root(graph.key_target(EntityId(0)), "1", 0), root(code, "c", row_of_the_code)];
+        let (first, second) = (BTreeSet::from([RootId(0)]), BTreeSet::from([RootId(1)]));
+        let both = first.union(&second).copied().collect();
+        let confirmed =
+            if waits { Confirmed { doomed: first, waiting: second } } else { Confirmed { doomed: both, waiting: BTreeSet::new() } };
+        planned_from(roots, &confirmed, &graph, &rows, &bounds())
+    };
+    for waits in [false, true] {
+        let plan = planned(0, waits);
+        assert!(plan.steps.is_empty(), "waits: {waits}");
+        assert!(matches!(plan.blocked.get(&RootId(0)), Some(Blocked::Restrict(EdgeId(1)))), "waits: {waits}");
+        assert_eq!(told(&graph, &planned(1, waits)), ["delete order 10"], "another row's restrict holds nothing; waits: {waits}");
+    }
+}
+
+#[test]
+fn h64_rows_in_a_circle_go_in_the_order_that_native_keys_insist_on() {
+    let native = |draft: EdgeDraft| EdgeDraft { edge: Edge { origin: Origin::Native, ..draft.edge }, ..draft };
+    let default = OnDelete::SetDefault(names(&["line"]));
+    let circle = |edge_of_order, edge_of_line| {
+        let both = [edge("oc", (1, "customer"), 0, OnDelete::Cascade), edge("lc", (2, "customer"), 0, OnDelete::Cascade)];
+        graph(both.into_iter().chain([edge_of_order, edge_of_line]).collect())
+    };
+    let rows =
+        vec![(1, vec![("id", "10"), ("customer", "1"), ("line", "100")]), (2, vec![("id", "100"), ("customer", "1"), ("order", "10")])];
+    let graph = circle(native(edge("ol", (1, "line"), 2, default.clone())), edge("lo", (2, "order"), 1, OnDelete::Cascade));
+    assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["delete order 10", "delete line 100"]);
+    let default = OnDelete::SetDefault(names(&["order"]));
+    let graph = circle(edge("ol", (1, "line"), 2, OnDelete::Cascade), native(edge("lo", (2, "order"), 1, default)));
+    assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["delete line 100", "delete order 10"]);
+}
+
+#[test]
+fn h110_keys_that_a_default_may_name_are_told_when_they_go() {
+    let graph = graph(vec![
+        edge("oc", (1, "customer"), 0, OnDelete::Cascade),
+        edge("lo", (2, "order"), 1, OnDelete::SetDefault(names(&["order"]))),
+    ]);
+    let rows = vec![(1, vec![("id", "10"), ("customer", "1")]), (2, vec![("id", "100"), ("order", "10")])];
+    let plan = planned(&graph, &rows, &bounds());
+    assert_eq!(plan.vacated, BTreeSet::from([(graph.key_target(EntityId(1)), key("10"))]));
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! What the ledger and this batch know of key changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::job::{Failure, Job};
+use super::judge::{Subject, home};
+use crate::graph::TargetId;
+use crate::ledger;
+use crate::model::Model;
+use crate::plan::{Arrival, Move, MoveState, complete};
+use crate::value::Key;
+
+/// How many rounds of "key changes of the keys that those key changes lead to" are followed.
+const MAX_ROUNDS: usize = 16;
+
+/// The name under which the ledger keeps key changes of a target.
+pub(super) fn label(model: &Model, target: TargetId) -> String {
+    let columns = model.graph.target(target);
+    let name = &model.graph.node(columns.entity).name;
+    if model.graph.key_target(columns.entity) == target { name.clone() } else { format!("{name}({})", columns.columns.join(",")) }
+}
+
+/// All key changes that touch the subjects, followed from end to end.
+pub(super) async fn of(job: &mut Job<'_>, subjects: &[Subject]) -> Result<BTreeMap<TargetId, Vec<Move>>, Failure> {
+    let mut keys: BTreeMap<TargetId, BTreeSet<Key>> = BTreeMap::new();
+    for subject in subjects {
+        keys.entry(subject.target).or_default().insert(subject.key.clone());
+    }
+    let mut all = BTreeMap::new();
+    for (target, mut keys) in keys {
+        let mut moves = Vec::new();
+        for _ in 0..MAX_ROUNDS {
+            moves = touching(job, target, &keys).await?;
+            let before = keys.len();
+            keys.extend(moves.iter().flat_map(|one| [Some(one.from.clone()), one.to.clone()]).flatten());
+            if keys.len() == before {
+                break;
+            }
+        }
+        all.insert(target, moves);
+    }
+    Ok(all)
+}
+
+/// Those of the keys that a row gave up by a key change which is not worked yet. Only entities whose keys may change are asked for.
+pub(super) async fn given_up_keys(
+    job: &mut Job<'_>,
+    keys: BTreeMap<TargetId, BTreeSet<Key>>,
+) -> Result<BTreeSet<(TargetId, Key)>, Failure> {
+    let mut given_up = BTreeSet::new();
+    for (target, keys) in keys {
+        if !job.model.graph.keys_may_change(job.model.graph.target(target).entity) {
+            continue;
+        }
+        let moves = touching(job, target, &keys).await?.into_iter();
+        let open = moves.filter(|one| one.state == MoveState::Open && keys.contains(&one.from));
+        given_up.extend(open.map(|one| (target, one.from)));
+    }
+    Ok(given_up)
+}
+
+/// The key changes that touch one of these keys, and all of this batch.
+async fn touching(job: &mut Job<'_>, target: TargetId, keys: &BTreeSet<Key>) -> Result<Vec<Move>, Failure> {
+    let (label, group) = (label(job.model, target), job.engine.owner.group.clone());
+    let fresh: Vec<Move> = job.reduced.moves.get(&target).into_iter().flatten().map(|(one, _)| one.clone()).collect();
+    let mut arrivals: Vec<Arrival> = job.reduced.arrivals.get(&target).into_iter().flatten().map(|(one, _)| one.clone()).collect();
+    let mut moves = match home(job, target) {
+        Some((session, dialect)) => ledger::moves(session, dialect, &group, &label, keys).await?,
+        None => Vec::new(),
+    };
+    // The ledger knows how far a change was worked; what this batch reads again does not.
+    for one in fresh {
+        let is_known =
+            |known: &Move| (&known.from, &known.to) == (&one.from, &one.to) && (one.source.is_none() || known.source == one.source);
+        if !moves.iter().any(is_known) {
+            moves.push(one);
+        }
+    }
+    let halves: Vec<_> = moves.iter().filter(|one| one.to.is_none()).filter_map(|one| one.source.clone()).collect();
+    if let Some((session, dialect)) = home(job, target) {
+        arrivals.extend(ledger::arrivals(session, dialect, &group, &label, &halves).await?);
+    }
+    Ok(complete(moves, &arrivals))
+}
