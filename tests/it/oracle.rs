@@ -19,10 +19,12 @@ use self::state::{Difference, State};
 use crate::support::bed::Bed;
 
 mod bench;
+mod chronicle;
 mod drive;
 mod history;
 mod schema;
 mod state;
+mod statement;
 
 const DEFAULT_CASES: u64 = 500;
 /// Failing seeds that are told in full.
@@ -33,6 +35,8 @@ const TOLD: usize = 3;
 enum Fault {
     /// The end states differ.
     Differs(Box<Difference>, &'static str),
+    /// A row was removed without a reason.
+    WrongDeletion(String),
     /// Something else went wrong.
     Broke(String),
 }
@@ -54,7 +58,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Differs(difference, when) => write!(f, "{when}:\n{difference}"),
-            Self::Broke(text) => f.write_str(text),
+            Self::WrongDeletion(text) | Self::Broke(text) => f.write_str(text),
         }
     }
 }
@@ -106,9 +110,13 @@ async fn random_histories_end_as_with_native_foreign_keys() {
     for seed in first..first + cases {
         let (fault, history) = run_case(&bench, seed, &mut counts).await;
         let Some(fault) = fault else { continue };
-        if let Fault::Differs(difference, _) = &fault {
-            wrong_deletions += difference.wrong_deletions.len();
-            orphans += difference.left_over.len();
+        match &fault {
+            Fault::Differs(difference, _) => {
+                wrong_deletions += difference.wrong_deletions.len();
+                orphans += difference.left_over.len();
+            }
+            Fault::WrongDeletion(_) => wrong_deletions += 1,
+            Fault::Broke(_) => {}
         }
         if failed.len() < TOLD {
             eprintln!("ENTAIL_SEED={seed}: {fault}\n{history}");
@@ -126,7 +134,7 @@ async fn random_histories_end_as_with_native_foreign_keys() {
         let all = [statements, deletes, key_changes, restricts, unfollowed, windows, wild, removed, nulled, repointed, set];
         assert!(all.iter().all(|count| *count > 0), "something was never tried: {counts:?}");
         assert!(counts.waited > 0 && counts.spared > 0 && counts.repeated > 0, "something was never tried: {counts:?}");
-        assert!(removed > cases / 4, "hardly anything was removed: {counts:?}");
+        assert!(removed > cases, "hardly anything was removed: {counts:?}");
     }
 }
 
@@ -138,7 +146,7 @@ async fn run_case(bench: &Bench, seed: u64, counts: &mut Counts) -> (Option<Faul
     let mut script = Vec::new();
     let result = async {
         bench.lay(&schema, &rows, rng.u8(0..4) == 0).await?;
-        let driver = Driver::open(bench, &schema, &mut rng).await?;
+        let driver = Driver::open(bench, &schema, &rows, &mut rng).await?;
         History::new(bench, &schema, &mut rng, driver, counts, &mut script).run().await
     };
     let fault = result.await.err();

@@ -19,14 +19,14 @@ use crate::support::bed::Bed;
 const PARTITIONS: u64 = 2;
 
 const LOG: &str = "
-CREATE TABLE public.changes (seq bigserial PRIMARY KEY, lsn bigint NOT NULL, author text NOT NULL, name text NOT NULL,
+CREATE TABLE public.changes (seq bigserial PRIMARY KEY, lsn bigint NOT NULL, tx bigint NOT NULL, author text NOT NULL, name text NOT NULL,
     before json, after json, image text);
 CREATE FUNCTION public.note_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF TG_OP <> 'UPDATE' OR OLD IS DISTINCT FROM NEW THEN
-        INSERT INTO public.changes (lsn, author, name, before, after, image) VALUES (
-            pg_current_wal_insert_lsn() - '0/0'::pg_lsn, current_setting('application_name'), TG_TABLE_NAME,
+        INSERT INTO public.changes (lsn, tx, author, name, before, after, image) VALUES (
+            pg_current_wal_insert_lsn() - '0/0'::pg_lsn, txid_current(), current_setting('application_name'), TG_TABLE_NAME,
             CASE WHEN TG_OP <> 'INSERT' THEN row_to_json(OLD) END, CASE WHEN TG_OP <> 'DELETE' THEN row_to_json(NEW) END,
-            CASE WHEN TG_OP = 'DELETE' THEN OLD::text END);
+            CASE WHEN TG_OP <> 'INSERT' THEN OLD::text END);
     END IF;
     RETURN NULL;
 END $$;";
@@ -167,11 +167,20 @@ async fn read(pool: &PgPool, schema: &Schema, tables: impl Iterator<Item = usize
 pub(super) struct Logged {
     pub(super) table: usize,
     pub(super) lsn: i64,
+    /// The transaction, within its service.
+    pub(super) tx: i64,
     pub(super) by_entail: bool,
     pub(super) before: Option<Row>,
     pub(super) after: Option<Row>,
-    /// A deleted row, as its table writes it.
+    /// The row before, as its table writes it.
     pub(super) image: Option<String>,
+}
+
+impl Logged {
+    /// The row's number.
+    pub(super) fn number(&self) -> i64 {
+        self.before.as_ref().or(self.after.as_ref()).and_then(|row| row["u"]).expect("every row has a number")
+    }
 }
 
 /// What the services' logs have published: records per partition, as far as they are not taken.
@@ -187,15 +196,15 @@ impl Feed {
     pub(super) async fn poll(&mut self, bench: &Bench, schema: &Schema) -> Result<Vec<Logged>, Fault> {
         let mut news = Vec::new();
         for (service, pool) in bench.services.iter().enumerate() {
-            let sql = "SELECT seq, lsn, author, name, before::text, after::text, image FROM public.changes WHERE seq > $1 ORDER BY seq";
+            let sql = "SELECT seq, lsn, author, name, before::text, after::text, image, tx FROM public.changes WHERE seq > $1 ORDER BY seq";
             for line in sqlx::query(sql).bind(self.read[service]).fetch_all(pool).await? {
                 self.read[service] = line.try_get(0)?;
                 let (author, name): (String, String) = (line.try_get(2)?, line.try_get(3)?);
                 let table = schema.tables.iter().position(|table| table.name == name).expect("a table of this case");
                 let row = |text: Option<String>| text.map(|text| serde_json::from_str::<Row>(&text)).transpose();
                 let (before, after) = (row(line.try_get(4)?)?, row(line.try_get(5)?)?);
-                let (lsn, image) = (line.try_get(1)?, line.try_get(6)?);
-                news.push(Logged { table, lsn, by_entail: author == "entail", before, after, image });
+                let (lsn, image, tx) = (line.try_get(1)?, line.try_get(6)?, line.try_get(7)?);
+                news.push(Logged { table, lsn, tx, by_entail: author == "entail", before, after, image });
             }
         }
         for logged in &news {

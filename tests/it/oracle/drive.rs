@@ -16,22 +16,26 @@ use entail::value::Key;
 use fastrand::Rng;
 
 use super::bench::{Bench, Feed, Logged};
+use super::chronicle::Chronicle;
 use super::schema::{SERVICES, Schema};
-use super::state::whole;
+use super::state::{State, whole};
 use super::{Counts, Fault};
 
 /// Batches after which a case that does not come to rest is given up.
 const MAX_BATCHES: usize = 2_000;
 
 /// An engine with everything that a worker keeps for it.
-pub(super) struct Driver {
-    pub(super) engine: Engine,
+pub(super) struct Driver<'a> {
+    bench: &'a Bench,
+    schema: &'a Schema,
+    engine: Engine,
     feed: Feed,
+    chronicle: Chronicle,
     /// Epochs, or `None` to work as a replay does.
     epochs: Option<BTreeMap<(DatabaseId, TopicPartition), Epoch>>,
     waiting: BTreeMap<(TargetId, Key), Waiting>,
     partitions: BTreeSet<TopicPartition>,
-    /// Images of the rows that entail removed, by database, as the logs say.
+    /// Images of the rows that entail removed, by database: as the transactions that removed them found them.
     pub(super) removed: [Vec<String>; SERVICES.len()],
     /// Rows were changed since entail was last at rest.
     changed: bool,
@@ -40,8 +44,8 @@ pub(super) struct Driver {
     batches: usize,
 }
 
-impl Driver {
-    pub(super) async fn open(bench: &Bench, schema: &Schema, rng: &mut Rng) -> Result<Self, Fault> {
+impl<'a> Driver<'a> {
+    pub(super) async fn open(bench: &'a Bench, schema: &'a Schema, rows: &State, rng: &mut Rng) -> Result<Self, Fault> {
         let file = SourceFile { name: "rules.yaml".to_owned(), text: schema.rules() };
         let checked = rules::check(&[file]);
         let rules = checked.rules.ok_or_else(|| Fault::Broke(format!("{:#?}", checked.diagnostics)))?;
@@ -58,23 +62,29 @@ impl Driver {
         let engine = Engine { model: Arc::new(model), owner, keep, rows_per_transaction: 50_000 };
         let partitions: BTreeSet<TopicPartition> = Feed::partitions(schema).into_iter().collect();
         let epochs = if rng.bool() { Some(take(&engine, &partitions).await?) } else { None };
-        let feed = Feed::default();
-        let removed = Default::default();
-        Ok(Self { engine, feed, epochs, waiting: BTreeMap::new(), partitions, removed, changed: false, lenient: false, batches: 0 })
+        let (feed, chronicle, waiting, removed) = (Feed::default(), Chronicle::new(rows), BTreeMap::new(), Default::default());
+        Ok(Self {
+            bench,
+            schema,
+            engine,
+            feed,
+            chronicle,
+            epochs,
+            waiting,
+            partitions,
+            removed,
+            changed: false,
+            lenient: false,
+            batches: 0,
+        })
     }
 
     /// Works everything that the logs hold, and then what is pending, until nothing changes any more. Returns what stays pending.
-    pub(super) async fn settle(
-        &mut self,
-        bench: &Bench,
-        schema: &Schema,
-        rng: &mut Rng,
-        counts: &mut Counts,
-    ) -> Result<Vec<Pending>, Fault> {
+    pub(super) async fn settle(&mut self, rng: &mut Rng, counts: &mut Counts) -> Result<Vec<Pending>, Fault> {
         let mut tried: Option<Vec<String>> = None;
         loop {
             self.changed = false;
-            while self.step(bench, schema, rng, counts).await? {}
+            while self.step(rng, counts).await? {}
             let pending = self.pending().await?;
             let now = pending.iter().map(|pending| format!("{pending:?}")).collect();
             if pending.is_empty() || !self.changed && tried.as_ref() == Some(&now) {
@@ -87,9 +97,8 @@ impl Driver {
     }
 
     /// One batch, if there is anything for it.
-    pub(super) async fn step(&mut self, bench: &Bench, schema: &Schema, rng: &mut Rng, counts: &mut Counts) -> Result<bool, Fault> {
-        let logged = self.feed.poll(bench, schema).await?;
-        self.count(schema, &logged, counts);
+    pub(super) async fn step(&mut self, rng: &mut Rng, counts: &mut Counts) -> Result<bool, Fault> {
+        self.observe(counts).await?;
         let mut batch = self.next_events(rng)?;
         let may_wait = !batch.progress.is_empty() && rng.bool();
         if !may_wait {
@@ -163,13 +172,13 @@ impl Driver {
         if self.batches > MAX_BATCHES {
             return Err(Fault::Broke("it does not come to rest".to_owned()));
         }
-        let Some(report) = self.attempt(&batch).await? else { return Ok(()) };
+        let Some(report) = self.attempt(&batch, counts).await? else { return Ok(()) };
         let again = rng.u8(0..3) == 0;
         let blocked = report.parked.iter().any(|pending| pending.reason != "wait");
         self.take(report, counts)?;
         if again {
             counts.repeated += 1;
-            let Some(report) = self.attempt(&batch).await? else { return Ok(()) };
+            let Some(report) = self.attempt(&batch, counts).await? else { return Ok(()) };
             // What one root held back may go now that the other's rows are gone.
             if !report.rows.is_empty() && !blocked && !self.lenient {
                 return Err(Fault::Broke(format!("a batch done twice changed rows: {:?}\n{:#?}", report.rows, batch.events)));
@@ -180,16 +189,18 @@ impl Driver {
     }
 
     /// `None` for what a database refuses for good, where that is borne: a worker would make dead letters of it.
-    async fn attempt(&mut self, batch: &Batch) -> Result<Option<Report>, Fault> {
+    async fn attempt(&mut self, batch: &Batch, counts: &mut Counts) -> Result<Option<Report>, Fault> {
         let mut parts = vec![batch.clone()];
         let mut last = None;
         while let Some(mut part) = parts.pop() {
+            self.observe(counts).await?;
             let authority = match &self.epochs {
                 Some(epochs) => Authority::Owner(epochs),
                 None => Authority::Replay { apply: true },
             };
             let worked = self.engine.work(&part, authority).await;
             tell(&part, &worked);
+            self.observe(counts).await?;
             match worked {
                 Ok(report) if last.is_none() && parts.is_empty() => last = Some(report),
                 Ok(report) => merge(last.get_or_insert_default(), report),
@@ -221,12 +232,23 @@ impl Driver {
         Ok(())
     }
 
-    fn count(&mut self, schema: &Schema, logged: &[Logged], counts: &mut Counts) {
+    /// Reads what the logs hold by now, and judges every removal. Called before and after everything that entail does, so that the lines of its
+    /// transactions stand together.
+    async fn observe(&mut self, counts: &mut Counts) -> Result<(), Fault> {
+        let logged = self.feed.poll(self.bench, self.schema).await?;
         self.changed |= !logged.is_empty();
+        self.count(&logged, counts);
+        self.chronicle.take(self.schema, logged)
+    }
+
+    fn count(&mut self, logged: &[Logged], counts: &mut Counts) {
+        let schema = self.schema;
         for line in logged.iter().filter(|line| line.by_entail) {
             match (&line.before, &line.after) {
                 (_, None) => {
-                    self.removed[schema.tables[line.table].database].extend(line.image.clone());
+                    let same = |other: &&Logged| (other.table, other.tx, other.number()) == (line.table, line.tx, line.number());
+                    let found = logged.iter().find(same).and_then(|first| first.image.clone());
+                    self.removed[schema.tables[line.table].database].extend(found);
                     counts.removed += 1;
                 }
                 (Some(before), Some(after)) => {

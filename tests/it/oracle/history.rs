@@ -3,26 +3,14 @@
 use std::collections::BTreeSet;
 
 use fastrand::Rng;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
-use super::bench::{Bench, insert_row, literal};
+use super::bench::Bench;
 use super::drive::Driver;
 use super::schema::{OnDelete, OnUpdate, Schema};
-use super::state::{Difference, Id, Row, State, random_part, whole};
+use super::state::{Difference, Id, Row, State, whole};
+use super::statement::{Kind, Statement, Target};
 use super::{Counts, Fault};
-
-/// A value that rows of a table are pointed at by: table, columns, values.
-type Target = (usize, Vec<String>, Vec<i64>);
-
-#[derive(Debug, Clone)]
-enum Statement {
-    Delete(Vec<Id>),
-    /// Sets columns of the key, or another unique column.
-    Rekey(Id, Row),
-    Repoint(Id, Row),
-    Insert(Id, Row),
-    Touch(Id, Row),
-}
 
 /// What came of a statement.
 enum Ran {
@@ -31,33 +19,22 @@ enum Ran {
     Refused(Option<usize>),
 }
 
-/// Which statements a round may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// One, and then entail comes to rest.
-    Settled,
-    /// Several, deletes among them, none of which depends on what entail has not done yet.
-    Deletes,
-    /// Several, key changes among them, likewise.
-    KeyChanges,
-    /// Anything.
-    Wild,
-}
-
 pub(super) struct History<'a> {
-    bench: &'a Bench,
-    schema: &'a Schema,
-    rng: &'a mut Rng,
-    driver: Driver,
+    pub(super) bench: &'a Bench,
+    pub(super) schema: &'a Schema,
+    pub(super) rng: &'a mut Rng,
+    driver: Driver<'a>,
     counts: &'a mut Counts,
     script: &'a mut Vec<String>,
     /// What the oracle holds.
-    oracle: State,
-    next: i64,
+    pub(super) oracle: State,
+    pub(super) next: i64,
     /// Values that are never used again: a key change away from them is known, and nothing follows it.
-    burned: BTreeSet<Target>,
+    pub(super) burned: BTreeSet<Target>,
     /// Values that rows had since entail was last at rest.
-    recent: BTreeSet<Target>,
+    pub(super) recent: BTreeSet<Target>,
+    /// Values that rows gave up, or went with.
+    pub(super) vacated: Vec<Target>,
     ended: bool,
 }
 
@@ -66,12 +43,12 @@ impl<'a> History<'a> {
         bench: &'a Bench,
         schema: &'a Schema,
         rng: &'a mut Rng,
-        driver: Driver,
+        driver: Driver<'a>,
         counts: &'a mut Counts,
         script: &'a mut Vec<String>,
     ) -> Self {
-        let (oracle, burned, recent) = (State::default(), BTreeSet::new(), BTreeSet::new());
-        Self { bench, schema, rng, driver, counts, script, oracle, next: 1_000, burned, recent, ended: false }
+        let (oracle, burned, recent, vacated) = (State::default(), BTreeSet::new(), BTreeSet::new(), Vec::new());
+        Self { bench, schema, rng, driver, counts, script, oracle, next: 1_000, burned, recent, vacated, ended: false }
     }
 
     pub(super) async fn run(mut self) -> Result<(), Fault> {
@@ -92,7 +69,7 @@ impl<'a> History<'a> {
                 break;
             }
         }
-        if plan == 9 && !self.ended {
+        if plan >= 7 && !self.ended {
             self.wild().await?;
         }
         self.check_archive().await
@@ -103,7 +80,7 @@ impl<'a> History<'a> {
         let Some(statement) = self.generate(Kind::Settled) else { return Ok(()) };
         if let Statement::Delete(ids) = &statement {
             let doomed = self.oracle.doomed(self.schema, ids);
-            if self.oracle.races(self.schema, ids, &doomed) {
+            if self.oracle.races(self.schema, ids, &doomed) || self.oracle.defaults_race(self.schema, &doomed) {
                 self.counts.racing += 1;
                 return Ok(());
             }
@@ -139,37 +116,69 @@ impl<'a> History<'a> {
                 self.remember();
             }
             if self.rng.u8(0..3) == 0 {
-                self.driver.step(self.bench, self.schema, self.rng, self.counts).await?;
+                self.driver.step(self.rng, self.counts).await?;
             }
         }
         self.rest("after several statements").await
     }
 
-    /// Anything, in any order, with entail at work between: what the oracle keeps must stay.
+    /// Anything, in any order, with entail at work between. Every removal must have had its reason (the driver sees to it). What the oracle keeps
+    /// must stay, too, as long as no key changes: a key change that has not reached another service yet leaves the statements there a meaning
+    /// that no single order of all statements gives them.
     async fn wild(&mut self) -> Result<(), Fault> {
         self.counts.wild += 1;
         self.driver.lenient = true;
+        let kind = if self.rng.bool() { Kind::Wild } else { Kind::WildDeletes };
         for _ in 0..self.rng.usize(4..=14) {
-            let Some(statement) = self.generate(Kind::Wild) else { continue };
-            if let Ran::Both = self.both(&statement).await? {
-                self.after().await?;
+            if kind == Kind::Wild && self.rng.u8(0..4) == 0 {
+                self.take_over().await?;
+                continue;
             }
-            if self.rng.u8(0..4) == 0 {
-                self.driver.step(self.bench, self.schema, self.rng, self.counts).await?;
+            if let Some(statement) = self.generate(kind) {
+                self.wildly(&statement).await?;
             }
         }
-        self.driver.settle(self.bench, self.schema, self.rng, self.counts).await?;
+        self.driver.settle(self.rng, self.counts).await?;
         let is = self.bench.state(self.schema).await?;
         let wrong_deletions = Difference::between(&is, &self.oracle).wrong_deletions;
-        if wrong_deletions.is_empty() {
+        if kind == Kind::Wild || wrong_deletions.is_empty() {
             return Ok(());
         }
         Err(Fault::Differs(Box::new(Difference { wrong_deletions, ..Difference::default() }), "after anything"))
     }
 
+    /// A row gives its key up, another one takes it, and goes.
+    async fn take_over(&mut self) -> Result<(), Fault> {
+        let Some(id) = self.rng.choice(self.oracle.pointed_at(self.schema)) else { return Ok(()) };
+        let row = self.oracle.rows[&id].clone();
+        let Some(new) = self.new_key(id, &row) else { return Ok(()) };
+        if !self.wildly(&Statement::Rekey(id, new.clone())).await? {
+            return Ok(());
+        }
+        let Some(mut heir) = self.new_row(id.0) else { return Ok(()) };
+        heir.1.extend(new.into_keys().map(|column| (column.clone(), row[&column])));
+        let taken_over = self.wildly(&Statement::Insert(heir.0, heir.1)).await?;
+        if taken_over && self.rng.u8(0..4) > 0 {
+            self.wildly(&Statement::Delete(vec![heir.0])).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement, and perhaps a batch of entail after it.
+    async fn wildly(&mut self, statement: &Statement) -> Result<bool, Fault> {
+        let ran = matches!(self.both(statement).await?, Ran::Both);
+        if ran {
+            self.after().await?;
+        }
+        if self.rng.u8(0..4) == 0 {
+            self.driver.step(self.rng, self.counts).await?;
+        }
+        Ok(ran)
+    }
+
     /// Lets entail come to rest. Nothing stays pending, and the states are equal.
     async fn rest(&mut self, when: &'static str) -> Result<(), Fault> {
-        let pending = self.driver.settle(self.bench, self.schema, self.rng, self.counts).await?;
+        let pending = self.driver.settle(self.rng, self.counts).await?;
         self.compare(&self.oracle.clone(), when).await?;
         if !pending.is_empty() {
             return Err(Fault::Broke(format!("{when}, roots stay pending: {pending:#?}")));
@@ -183,7 +192,8 @@ impl<'a> History<'a> {
         if difference.is_none() { Ok(()) } else { Err(Fault::Differs(Box::new(difference), when)) }
     }
 
-    /// The archive holds every row that entail has removed, as it was, and no other.
+    /// The archive holds every row that entail has removed, as it was when the transaction that removed it began, and no other: what a native key
+    /// changes in the row on the way is part of the cascade, and undone with it.
     async fn check_archive(&mut self) -> Result<(), Fault> {
         for (service, pool) in self.bench.services.iter().enumerate() {
             let sql = "SELECT image FROM entail_archive WHERE group_id = $1 AND action = 'delete' ORDER BY image COLLATE \"C\"";
@@ -201,6 +211,10 @@ impl<'a> History<'a> {
     async fn after(&mut self) -> Result<(), Fault> {
         let new = self.bench.oracle_state(self.schema).await?;
         for (id, row) in &self.oracle.rows {
+            for columns in self.schema.targets(id.0) {
+                let now = new.rows.get(id).and_then(|row| whole(row, &columns));
+                self.vacated.extend(whole(row, &columns).filter(|old| now.as_ref() != Some(old)).map(|old| (id.0, columns, old)));
+            }
             let Some(changed) = new.rows.get(id) else { continue };
             for columns in self.schema.targets(id.0) {
                 if let Some(old) = whole(row, &columns).filter(|old| whole(changed, &columns).as_ref() != Some(old))
@@ -247,114 +261,13 @@ impl<'a> History<'a> {
         })
     }
 
-    fn is_free(&self, kind: Kind, table: usize, row: &Row) -> bool {
-        self.schema.targets(table).into_iter().all(|columns| {
-            let Some(value) = whole(row, &columns) else { return true };
-            let taken =
-                self.oracle.of_table(table).any(|(id, other)| Some(id.1) != row["u"] && whole(other, &columns).as_ref() == Some(&value));
-            let target = (table, columns, value);
-            let own = self.oracle.rows.get(&(table, row["u"].unwrap_or_default()));
-            let kept = own.is_some_and(|own| whole(own, &target.1).as_ref() == Some(&target.2));
-            !taken && (kept || kind == Kind::Wild || !self.burned.contains(&target) && !self.recent.contains(&target))
-        })
-    }
-
-    fn generate(&mut self, kind: Kind) -> Option<Statement> {
-        let id = self.rng.choice(self.oracle.rows.keys().copied().collect::<Vec<_>>())?;
-        let row = self.oracle.rows.get(&id)?.clone();
-        let choice = match kind {
-            Kind::Settled => self.rng.u8(0..20),
-            Kind::Deletes => self.rng.choice([0, 0, 0, 12, 13, 14, 19])?,
-            Kind::KeyChanges => self.rng.choice([8, 8, 8, 12, 13, 14, 19])?,
-            Kind::Wild => self.rng.choice([0, 0, 0, 8, 8, 8, 12, 14, 14, 14])?,
-        };
-        match choice {
-            0..8 => {
-                let mut ids = vec![id];
-                if self.rng.u8(0..3) == 0 {
-                    ids.extend(self.oracle.of_table(id.0).map(|(other, _)| other).filter(|other| *other != id).take(self.rng.usize(0..=2)));
-                }
-                Some(Statement::Delete(ids))
-            }
-            8..12 => {
-                let new = self.new_key(id, &row)?;
-                let mut changed = row.clone();
-                changed.extend(new.clone());
-                self.is_free(kind, id.0, &changed).then_some(Statement::Rekey(id, new))
-            }
-            12 | 13 => {
-                let edges: Vec<_> = self.schema.edges.iter().filter(|edge| edge.child == id.0).collect();
-                let edge = self.rng.choice(edges)?;
-                self.oracle.new_reference(self.rng, self.schema, edge, id).map(|new| Statement::Repoint(id, new))
-            }
-            14..18 => {
-                let number = self.next;
-                self.next += 1;
-                let mut new = self.oracle.new_row(self.rng, self.schema, id.0, number)?;
-                let mut with = self.oracle.clone();
-                with.rows.insert((id.0, number), new.clone());
-                for edge in self.schema.edges.iter().filter(|edge| edge.child == id.0) {
-                    new.extend(with.new_reference(self.rng, self.schema, edge, (id.0, number)).unwrap_or_default());
-                }
-                self.is_free(kind, id.0, &new).then_some(Statement::Insert((id.0, number), new))
-            }
-            _ => Some(Statement::Touch(id, Row::from([("note".to_owned(), Some(self.rng.i64(1..100)))]))),
-        }
-    }
-
-    /// Other values for some part of the row's key, or for its other unique column.
-    fn new_key(&mut self, id: Id, row: &Row) -> Option<Row> {
-        let table = &self.schema.tables[id.0];
-        let mut new = Row::new();
-        if table.coded && self.rng.bool() {
-            new.insert("code".to_owned(), Some(random_part(self.rng, "code")));
-        }
-        if new.is_empty() || self.rng.u8(0..4) == 0 {
-            let part = self.rng.choice(table.key.iter())?;
-            if part.starts_with('d') {
-                let edge = self.schema.edges.iter().find(|edge| edge.child == id.0 && edge.columns.contains(part))?;
-                let target = self.rng.choice(self.oracle.targets(edge))?;
-                new.extend(edge.columns.iter().cloned().zip(target.into_iter().map(Some)));
-            } else {
-                new.insert(part.clone(), Some(random_part(self.rng, part)));
-            }
-        }
-        new.iter().any(|(column, value)| row[column] != *value).then_some(new)
-    }
-
-    fn sql(&self, statement: &Statement) -> String {
-        let update = |id: &Id, new: &Row| {
-            let set: Vec<String> = new.iter().map(|(column, value)| format!("{column} = {}", literal(*value))).collect();
-            format!("UPDATE {} SET {} WHERE u = {}", self.schema.qualified(id.0), set.join(", "), id.1)
-        };
-        match statement {
-            Statement::Delete(ids) => {
-                let numbers: Vec<String> = ids.iter().map(|id| id.1.to_string()).collect();
-                format!("DELETE FROM {} WHERE u IN ({})", self.schema.qualified(ids[0].0), numbers.join(", "))
-            }
-            Statement::Rekey(id, new) | Statement::Repoint(id, new) | Statement::Touch(id, new) => update(id, new),
-            Statement::Insert(id, row) => insert_row(self.schema, id.0, row),
-        }
-    }
-
-    fn service(&self, statement: &Statement) -> &'a PgPool {
-        let table = match statement {
-            Statement::Delete(ids) => ids[0].0,
-            Statement::Rekey(id, _) | Statement::Repoint(id, _) | Statement::Insert(id, _) | Statement::Touch(id, _) => id.0,
-        };
-        &self.bench.services[self.schema.tables[table].database]
-    }
-
     /// Runs a statement on both sides, or on neither.
     async fn both(&mut self, statement: &Statement) -> Result<Ran, Fault> {
         let sql = self.sql(statement);
         let mut oracle = self.bench.oracle.begin().await?;
         if let Err(error) = execute(&mut oracle, &sql).await {
-            let named = error.as_database_error().filter(|error| error.message().starts_with("update or delete"));
-            let edge =
-                named.and_then(|error| error.constraint()).and_then(|name| self.schema.edges.iter().position(|edge| edge.name == name));
             self.counts.refused += 1;
-            return Ok(Ran::Refused(edge));
+            return Ok(Ran::Refused(self.refusing(&error)));
         }
         let mut service = self.service(statement).begin().await?;
         if execute(&mut service, &sql).await.is_err() {
@@ -373,19 +286,23 @@ impl<'a> History<'a> {
         Ok(Ran::Both)
     }
 
+    /// The reference on account of which the oracle refused, whose parent was touched.
+    fn refusing(&self, error: &sqlx::Error) -> Option<usize> {
+        let named = error.as_database_error().filter(|error| error.message().starts_with("update or delete"));
+        named.and_then(|error| error.constraint()).and_then(|name| self.schema.edges.iter().position(|edge| edge.name == name))
+    }
+
     /// The oracle refused on account of this reference. Its service would not have been refused: entail must leave everything alone.
     async fn refused(&mut self, statement: &Statement, edge: usize) -> Result<(), Fault> {
         let edge = &self.schema.edges[edge];
         match statement {
-            Statement::Delete(ids) if edge.on_delete == OnDelete::Restrict && self.is_one_root(ids[0].0) => {
+            Statement::Delete(ids) if edge.on_delete == OnDelete::Restrict => {
                 for id in ids {
                     self.delete_restricted(*id).await?;
                 }
                 Ok(())
             }
-            Statement::Rekey(id, _)
-                if self.is_one_root(id.0) && edge.parent == id.0 && edge.is_rule() && edge.on_update == OnUpdate::Restrict =>
-            {
+            Statement::Rekey(id, _) if edge.parent == id.0 && edge.is_rule() && edge.on_update == OnUpdate::Restrict => {
                 if self.in_service_alone(statement).await? {
                     self.counts.restricts += 1;
                     self.ended = true;
@@ -404,21 +321,13 @@ impl<'a> History<'a> {
                     self.counts.unfollowed += 1;
                     self.ended = true;
                     let before = self.bench.state(self.schema).await?;
-                    self.driver.settle(self.bench, self.schema, self.rng, self.counts).await?;
+                    self.driver.settle(self.rng, self.counts).await?;
                     self.compare(&before, "after a key change that nothing follows").await?;
                 }
                 Ok(())
             }
             Statement::Delete(_) | Statement::Rekey(..) | Statement::Repoint(..) | Statement::Insert(..) | Statement::Touch(..) => Ok(()),
         }
-    }
-
-    /// All references to a table point at the same columns. A row that is pointed at by two unique keys is two roots to entail so far, and a
-    /// `restrict` under one does not hold the other: known, and left out here.
-    fn is_one_root(&self, table: usize) -> bool {
-        let mut targets = self.schema.edges.iter().filter(|edge| edge.parent == table).map(|edge| &edge.parent_columns);
-        let first = targets.next();
-        targets.all(|target| Some(target) == first)
     }
 
     /// A delete that a `restrict` refuses, done by the service all the same, and undone.
@@ -431,9 +340,10 @@ impl<'a> History<'a> {
         let statement = Statement::Delete(vec![id]);
         // One of several may not be restricted itself.
         let mut oracle = self.bench.oracle.begin().await?;
-        let is_refused = execute(&mut oracle, &self.sql(&statement)).await.is_err();
+        let refused = execute(&mut oracle, &self.sql(&statement)).await.err();
         oracle.rollback().await?;
-        if !is_refused || !self.in_service_alone(&statement).await? {
+        let is_restrict = |edge: usize| self.schema.edges[edge].on_delete == OnDelete::Restrict;
+        if !refused.and_then(|error| self.refusing(&error)).is_some_and(is_restrict) || !self.in_service_alone(&statement).await? {
             return Ok(());
         }
         self.counts.restricts += 1;
@@ -448,7 +358,7 @@ impl<'a> History<'a> {
 
     async fn stays_parked(&mut self, statement: &Statement) -> Result<(), Fault> {
         let before = self.bench.state(self.schema).await?;
-        let pending = self.driver.settle(self.bench, self.schema, self.rng, self.counts).await?;
+        let pending = self.driver.settle(self.rng, self.counts).await?;
         self.compare(&before, "after a restricted statement").await?;
         if pending.iter().any(|pending| pending.reason.ends_with("restrict")) {
             return Ok(());

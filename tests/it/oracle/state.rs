@@ -149,6 +149,14 @@ impl State {
         self.of_table(edge.child).filter(move |(_, row)| points(row)).map(|(id, _)| id)
     }
 
+    /// Rows at which others point.
+    pub(super) fn pointed_at(&self, schema: &Schema) -> Vec<Id> {
+        let is_parent = |(id, row): &(&Id, &Row)| {
+            schema.edges.iter().filter(|edge| edge.parent == id.0).any(|edge| self.children(edge, row).any(|child| child != **id))
+        };
+        self.rows.iter().filter(is_parent).map(|(id, _)| *id).collect()
+    }
+
     /// What a delete of these rows takes along by `cascade`, the rows themselves among it.
     pub(super) fn doomed(&self, schema: &Schema, roots: &[Id]) -> BTreeSet<Id> {
         let mut doomed: BTreeSet<Id> = roots.iter().copied().collect();
@@ -171,6 +179,17 @@ impl State {
                 .filter(|edge| edge.parent == id.0)
                 .any(|edge| self.children(edge, row).any(|child| doomed.contains(&child) && !roots.contains(&child)))
         })
+    }
+
+    /// A row that goes is what a default names, and another one that goes would get that default: whether PostgreSQL refuses depends on the order
+    /// of its triggers.
+    pub(super) fn defaults_race(&self, schema: &Schema, doomed: &BTreeSet<Id>) -> bool {
+        let sets = |edge: &&Edge| edge.on_delete == OnDelete::SetDefault;
+        let between = |edge: &Edge| {
+            let parents = doomed.iter().filter(|id| id.0 == edge.parent).filter_map(|id| self.rows.get(id));
+            parents.into_iter().any(|parent| self.children(edge, parent).any(|child| doomed.contains(&child)))
+        };
+        schema.edges.iter().filter(sets).any(between) && self.takes_a_default(schema, doomed)
     }
 
     /// A row that goes is what a default names.
