@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{cell, execute, int, number, some, text};
-use crate::sink::statement::{Dialect, over_list};
+use super::{ANEW, cell, execute, int, number, some, text};
+use crate::sink::statement::{Bind, Dialect, over_list};
 use crate::sink::{Database, Row, Session, SinkError, Statement};
 
 /// A latch that is shut.
@@ -16,6 +16,9 @@ pub struct Latch {
     /// More about it, for a person.
     pub detail: String,
 }
+
+/// The reason of a partition whose topic no longer holds the offset that the ledger asks for, or does not hold it yet.
+pub const GAP: &str = "gap";
 
 /// All latches that are shut. Read in each applying transaction (H82).
 ///
@@ -61,6 +64,11 @@ pub async fn shut(session: &mut dyn Session, dialect: Dialect, group: &str, latc
 /// # Errors
 /// Those of the database.
 pub async fn release(session: &mut dyn Session, group: &str, scope: &str) -> Result<bool, SinkError> {
+    let sql = "UPDATE entail_progress SET next_offset = $4 WHERE group_id = $1
+        AND 'partition:' || topic || '[' || CAST(\"partition\" AS TEXT) || ']' = $2
+        AND EXISTS (SELECT 1 FROM entail_latches WHERE group_id = $1 AND scope = $2 AND reason = $3)";
+    let binds = vec![text(group), text(scope), text(GAP), Bind::Int(ANEW.0)];
+    session.execute(&Statement::fixed("setting a partition back to its beginning", sql, binds)).await?;
     let sql = "DELETE FROM entail_latches WHERE group_id = $1 AND scope = $2";
     let opened = session.execute(&Statement::fixed("releasing a latch", sql, vec![text(group), text(scope)])).await?;
     let window = scope.strip_prefix("reference:").unwrap_or_default();

@@ -14,10 +14,10 @@ mod pending;
 mod progress;
 mod rows;
 
-pub use latches::{Latch, charge, latches, latches_now, release, shut, windows};
+pub use latches::{GAP, Latch, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, moves, note_arrivals, note_moves, set_moves};
 pub use pending::{Pending, PendingKind, park, pending, pending_by_change, pending_by_key, settle};
-pub use progress::{Taken, advance, pin_identity, progress, take};
+pub use progress::{ANEW, Taken, advance, pin_identity, progress, take};
 pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};
 
 /// The version of a partition's ownership: an older one can commit nothing (H31).

@@ -8,6 +8,9 @@ use crate::change::{NextOffset, TopicPartition};
 use crate::sink::statement::{Bind, Dialect, over_list};
 use crate::sink::{Database, Session, SinkError, Statement};
 
+/// The next offset of a partition that a person has released after a gap: it goes on at the topic's beginning.
+pub const ANEW: NextOffset = NextOffset(-1);
+
 /// What the ledger says of a partition when it is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {

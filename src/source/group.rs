@@ -176,7 +176,7 @@ impl Poller {
     fn on_error(&self, error: &KafkaError) {
         match error {
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.tell(Control::OutOfRange);
+                self.tell(Control::OutOfRange(self.places()));
             }
             KafkaError::MessageConsumptionFatal(code) => self.tell(Control::Failed(format!("the Kafka client failed: {code}"))),
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
@@ -320,6 +320,17 @@ impl Poller {
         let metadata = self.consumer.fetch_metadata(Some(topic), ASK).ok()?;
         let found = metadata.topics().iter().find(|found| found.name() == topic)?;
         Some((topic.to_owned(), found.partitions().len()))
+    }
+
+    /// Where each partition is read, and what it holds.
+    fn places(&self) -> BTreeMap<TopicPartition, (Option<NextOffset>, Watermarks)> {
+        let positions = self.consumer.position().unwrap_or_default();
+        let place = |(partition, marks): (TopicPartition, Watermarks)| {
+            let at = positions.find_partition(&partition.topic, partition.partition).map(|element| element.offset());
+            let next = if let Some(Offset::Offset(next)) = at { Some(NextOffset(next)) } else { None };
+            (partition, (next, marks))
+        };
+        self.watermarks(self.assigned.iter().cloned().collect()).into_iter().map(place).collect()
     }
 
     fn watermarks(&self, partitions: Vec<TopicPartition>) -> BTreeMap<TopicPartition, Watermarks> {

@@ -37,8 +37,9 @@ pub(crate) enum Control {
     Revoked { partitions: Vec<TopicPartition>, drained: oneshot::Sender<()> },
     /// Another member owns them already: drop what is in flight. The ledger's epoch fences us in any case.
     Lost { partitions: Vec<TopicPartition> },
-    /// An offset of a partition is no longer (or not yet) there: it must not be skipped (H35).
-    OutOfRange,
+    /// An offset of some partition is no longer (or not yet) there: it must not be skipped (H35). Where each partition is read, if something was
+    /// read of it, and what it holds.
+    OutOfRange(BTreeMap<TopicPartition, (Option<NextOffset>, Watermarks)>),
     /// The client cannot go on.
     Failed(String),
 }

@@ -197,7 +197,7 @@ impl Worker<'_> {
                 () = stop.cancelled() => break Ok(()),
                 // 2. Rebalances and fatal errors. A closed channel means that the poll thread has ended.
                 control = source.control.recv() => match control {
-                    Some(control) => if let Err(error) = self.on_control(control).await { break Err(error) },
+                    Some(control) => if let Err(error) = self.on_control(control, &source).await { break Err(error) },
                     None => break Err(RunError::Client("the poll thread has ended".to_owned())),
                 },
                 // 3. Partitions taken over.
@@ -247,7 +247,7 @@ impl Worker<'_> {
         self.open.push(record);
     }
 
-    async fn on_control(&mut self, control: Control) -> Result<(), RunError> {
+    async fn on_control(&mut self, control: Control, source: &Source) -> Result<(), RunError> {
         match control {
             Control::Assigned { partitions, topic_sizes, start_at } => {
                 self.was_assigned = true;
@@ -265,8 +265,13 @@ impl Worker<'_> {
                 self.given_up.send_modify(|given_up| given_up.extend(partitions.iter().cloned()));
                 self.forget(&partitions);
             }
-            Control::OutOfRange => {
-                tracing::error!("an offset is no longer in its topic: events may be lost; the partition stands still");
+            Control::OutOfRange(places) => {
+                for (partition, (read, marks)) in places {
+                    let next = read.or_else(|| self.owned.get(&partition)?.next);
+                    if let Some(gap) = next.and_then(|next| take::gap(next, marks)) {
+                        self.halt(&partition, ledger::GAP, &gap, source).await;
+                    }
+                }
             }
             Control::Failed(why) => return Err(RunError::Client(why)),
         }
@@ -393,7 +398,9 @@ impl Worker<'_> {
             self.on_report(report);
         }
         for partition in done.flooded {
-            self.flood(&partition, source).await;
+            let settings = &self.config.dead_letters;
+            let detail = format!("more than {} dead letters within {}", settings.limit, humantime::format_duration(settings.per));
+            self.halt(&partition, "dead-letters", &detail, source).await;
         }
         self.options.accounts.send_replace(self.accounts.clone());
         if let Some(fatal) = done.fatal {
@@ -463,12 +470,10 @@ impl Worker<'_> {
         }
     }
 
-    /// Too many dead letters: an outage, not a stray record. The partition stands still (H83).
-    async fn flood(&mut self, partition: &TopicPartition, source: &Source) {
-        let settings = &self.config.dead_letters;
-        let detail = format!("more than {} dead letters within {}", settings.limit, humantime::format_duration(settings.per));
-        tracing::error!(%partition, detail, "the partition stands still until it is released");
-        if let Err(error) = take::shut_partition(&self.shared.engine, partition, "dead-letters", &detail).await {
+    /// The partition stands still until a person has looked: too many dead letters are an outage (H83), a gap must not be skipped (H35).
+    async fn halt(&mut self, partition: &TopicPartition, reason: &str, detail: &str, source: &Source) {
+        tracing::error!(%partition, reason, detail, "the partition stands still until it is released");
+        if let Err(error) = take::shut_partition(&self.shared.engine, partition, reason, detail).await {
             tracing::error!(error = %chain(&error), %partition, "the latch could not be written; it holds in this process");
         }
         if let Some(owned) = self.owned.get_mut(partition) {

@@ -76,32 +76,43 @@ async fn try_take(engine: &Engine, partitions: &BTreeMap<TopicPartition, Waterma
             let first = known.get(partition).copied().unwrap_or(low);
             let taken = ledger::take(session.as_mut(), &engine.owner, partition, first).await?;
             takeover.epochs.insert((id, partition.clone()), taken.epoch);
-            let start = takeover.start.entry(partition.clone()).or_insert(taken.next);
-            *start = (*start).min(taken.next);
+            let next = if taken.next == ledger::ANEW { low } else { taken.next };
+            let start = takeover.start.entry(partition.clone()).or_insert(next);
+            *start = (*start).min(next);
         }
         latches.extend(ledger::latches(session.as_mut(), &engine.owner.group).await?);
         session.commit().await?;
     }
     for (partition, marks) in partitions {
         let shut = latches.iter().find(|latch| latch.scope == scope(partition));
-        let reason = match (shut, takeover.start.get(partition)) {
-            (Some(latch), _) => Some(format!("{}: {}", latch.reason, latch.detail)),
-            (None, Some(start)) if start.0 < marks.low => Some(format!(
-                "the ledger asks for offset {}, and the topic begins at {}: events between them are lost; look for orphans, then release the partition",
-                start.0, marks.low
-            )),
-            (None, Some(start)) if start.0 > marks.high => Some(format!(
-                "the ledger asks for offset {}, and the topic ends at {}: it was re-created or cut; a person has to decide",
-                start.0, marks.high
-            )),
-            (None, _) => None,
+        let gap = takeover.start.get(partition).and_then(|start| gap(*start, *marks));
+        let reason = match (shut, gap) {
+            (Some(latch), _) => format!("{}: {}", latch.reason, latch.detail),
+            (None, Some(gap)) => {
+                shut_partition(engine, partition, ledger::GAP, &gap).await?;
+                gap
+            }
+            (None, None) => continue,
         };
-        if let Some(reason) = reason {
-            takeover.start.remove(partition);
-            takeover.halted.insert(partition.clone(), reason);
-        }
+        takeover.start.remove(partition);
+        takeover.halted.insert(partition.clone(), reason);
     }
     Ok(takeover)
+}
+
+/// Why a partition cannot go on at this offset: the topic no longer holds it, or does not hold it yet.
+pub(crate) fn gap(next: NextOffset, marks: Watermarks) -> Option<String> {
+    let way_out = "look for orphans, then release the partition: it is read from the topic's beginning";
+    if next.0 < marks.low {
+        Some(format!(
+            "the ledger asks for offset {}, and the topic begins at {}: events between them are lost; {way_out}",
+            next.0, marks.low
+        ))
+    } else if next.0 > marks.high {
+        Some(format!("the ledger asks for offset {}, and the topic ends at {}: it was re-created or cut; {way_out}", next.0, marks.high))
+    } else {
+        None
+    }
 }
 
 /// Where the group is, per partition, by the databases that know it already.

@@ -6,6 +6,7 @@
 mod cascade;
 mod demo;
 mod faults;
+mod gaps;
 mod guards;
 mod history;
 mod in_process;

@@ -104,6 +104,19 @@ impl Bed {
         wait_for(&format!("topic {topic}"), DEADLINE, async || (self.high_watermarks(topic).await.len() == wanted).then_some(())).await;
     }
 
+    /// Makes the broker forget what a partition holds, as its retention would.
+    pub(crate) async fn forget_records(&self, topic: &str, partition: i32) {
+        let (bootstrap, topic) = (self.kafka.clone(), topic.to_owned());
+        let runtime = tokio::runtime::Handle::current();
+        blocking(move || {
+            let admin: AdminClient<DefaultClientContext> = client(&bootstrap).create().expect("an admin client");
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&topic, partition, Offset::End).expect("a partition");
+            runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).expect("an answer from the broker");
+        })
+        .await;
+    }
+
     /// Per partition the offset that the next record will get. Empty while there is no such topic.
     pub(crate) async fn high_watermarks(&self, topic: &str) -> BTreeMap<i32, i64> {
         self.watermarks(topic).await.into_iter().map(|(partition, (_, high))| (partition, high)).collect()
