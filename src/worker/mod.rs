@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::change::{self, NextOffset, Record, TopicPartition, TopicSpec};
+use crate::change::{NextOffset, Record, TopicPartition};
 use crate::config::Config;
 use crate::databases::DatabaseId;
 use crate::dead_letter::DeadLetters;
@@ -25,25 +25,22 @@ use crate::source::{self, Command, Control, Source, Watermarks};
 
 pub mod accounts;
 pub(crate) mod attempt;
+mod ending;
 pub(crate) mod markers;
+mod outcome;
 mod take;
+mod waiting;
 pub(crate) mod waitlist;
 
 use accounts::Accounts;
-use attempt::{Done, Fate, Name, Shared};
+use attempt::{Done, Name, Shared};
 use take::Takeover;
 use waitlist::Waitlist;
 
 /// How often parked roots are tried again.
 const RETRY_PARKED: Duration = Duration::from_secs(60);
-/// Parked roots tried again at once.
-const RETRY_ROOTS: u64 = 1_000;
-/// How often an idle connector is given something to send while roots wait for it.
-const MARK: Duration = Duration::from_secs(1);
 /// How often expired rows of the ledger are removed.
 const EXPIRE: Duration = Duration::from_secs(3600);
-/// With `--until-end`: how long roots may wait for their proof after the end was reached.
-const SETTLE: Duration = Duration::from_secs(15);
 
 /// Told what came of every batch.
 pub type Observer = Box<dyn Fn(&Report) + Send + Sync>;
@@ -410,66 +407,6 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn count(&mut self, done: &Done) {
-        for (position, fate) in &done.fates {
-            // A record whose part was not finished is not consumed yet.
-            if done.progress.get(&position.partition).is_none_or(|next| *next < position.next()) {
-                continue;
-            }
-            let account = self.accounts.partitions.entry(position.partition.clone()).or_default();
-            match fate {
-                Fate::Skipped(reason) => account.skip(reason),
-                Fate::Worked(outcome) => account.count(*outcome),
-                Fate::DeadLetter(_) => {
-                    account.dead_letter();
-                    if let Some(owned) = self.owned.get_mut(&position.partition) {
-                        owned.dead_letters.push_back(Instant::now());
-                        while owned.dead_letters.front().is_some_and(|at| at.elapsed() >= self.config.dead_letters.per) {
-                            owned.dead_letters.pop_front();
-                        }
-                    }
-                }
-            }
-        }
-        debug_assert!(self.accounts.balance(), "{}", self.accounts.text());
-    }
-
-    fn on_report(&mut self, report: Report) {
-        for (name, rows) in &report.rows {
-            *self.accounts.rows.entry(name.clone()).or_default() += rows;
-        }
-        for (name, rows) in &report.copies {
-            *self.accounts.copies.entry(name.clone()).or_default() += rows;
-        }
-        for (name, rows) in &report.orphans {
-            *self.accounts.orphans.entry(name.clone()).or_default() += rows;
-            tracing::warn!(reference = name, rows, "rows point at a parent that is gone or moved, under no_action");
-        }
-        for (name, rows) in &report.shadow {
-            *self.accounts.shadow.entry(name.clone()).or_default() += rows;
-        }
-        self.accounts.spared += report.spared;
-        self.has_latched |= !report.latched.is_empty();
-        for latch in &report.latched {
-            tracing::error!(scope = latch.scope, reason = latch.reason, detail = latch.detail, "latched until it is released");
-        }
-        for pending in report.parked.iter().filter(|pending| pending.reason != "wait") {
-            tracing::warn!(entity = pending.entity, cause = %pending.cause, reason = pending.reason, detail = pending.detail, "parked");
-        }
-        for (target, key) in &report.settled {
-            self.waitlist.settle(*target, key);
-        }
-        if let Some(observer) = &self.options.observer {
-            observer(&report);
-        }
-        if !report.waiting.is_empty() {
-            self.mark_at = Instant::now();
-        }
-        for waiting in report.waiting {
-            self.waitlist.insert(waiting);
-        }
-    }
-
     /// The partition stands still until a person has looked: too many dead letters are an outage (H83), a gap must not be skipped (H35).
     async fn halt(&mut self, partition: &TopicPartition, reason: &str, detail: &str, source: &Source) {
         tracing::error!(%partition, reason, detail, "the partition stands still until it is released");
@@ -481,140 +418,6 @@ impl Worker<'_> {
         }
         drop(source.commands.send(Command::Halt(partition.clone())));
         self.drop_open(std::slice::from_ref(partition));
-    }
-
-    fn partitions(&self) -> BTreeSet<TopicPartition> {
-        self.owned.keys().cloned().collect()
-    }
-
-    fn collect_proven(&mut self) {
-        let all = self.partitions();
-        // With several workers, a key of unknown partition waits for the owner of its partition.
-        let of_topic = |topic: &str| all.iter().filter(|partition| &*partition.topic == topic).count();
-        let is_whole = |topic: &str| self.topic_sizes.get(topic).is_some_and(|size| of_topic(topic) >= *size);
-        let proven = self.waitlist.take_proven(&all, &is_whole);
-        self.retries.extend(proven);
-    }
-
-    fn on_marker(&mut self, record: &Record) {
-        if let Ok(change::Decoded { source: Some(position), .. }) = change::decode(record, &TopicSpec { entities: Vec::new() }) {
-            self.waitlist.on_marker(&position);
-            self.collect_proven();
-        }
-    }
-
-    fn ask_for_ends(&mut self, source: &Source) {
-        if self.ends.is_some() || self.waitlist.is_empty() {
-            return;
-        }
-        let wanted = self.waitlist.wanted(&self.partitions());
-        if !wanted.is_empty() {
-            let (answer, ends) = oneshot::channel();
-            drop(source.commands.send(Command::Watermarks(wanted.into_iter().collect(), answer)));
-            self.ends = Some(ends);
-        }
-    }
-
-    fn on_ends(&mut self, ends: BTreeMap<TopicPartition, Watermarks>) {
-        self.ends = None;
-        let ends = ends.into_iter().map(|(partition, marks)| (partition, marks.high)).collect();
-        self.waitlist.set_barriers(&ends, &self.partitions());
-        self.collect_proven();
-    }
-
-    async fn on_time(&mut self) {
-        let now = Instant::now();
-        if now >= self.retry_at && self.in_flight.is_none() {
-            self.retry_at = now + RETRY_PARKED;
-            self.load_pending().await;
-            self.has_looked_at_pending = true;
-        } else if now >= self.retry_at {
-            self.retry_at = now + Duration::from_secs(1);
-        }
-        if !self.waitlist.is_empty() && now >= self.mark_at {
-            self.mark_at = now + MARK;
-            markers::mark(&self.shared.engine.model, &self.waitlist.targets()).await;
-        }
-        if now >= self.expire_at {
-            self.expire_at = now + EXPIRE;
-            self.expire().await;
-        }
-    }
-
-    /// Parked roots of our partitions, to be tried again. Those that wait for a proof are left to it.
-    async fn load_pending(&mut self) {
-        let (partitions, group) = (self.partitions(), self.shared.engine.owner.group.clone());
-        if partitions.is_empty() {
-            return;
-        }
-        let mut pending = Vec::new();
-        for id in self.shared.engine.model.targets() {
-            match ledger::pending(&*self.shared.engine.model.databases.handle(id).database, &group, &partitions, RETRY_ROOTS).await {
-                Ok(found) => pending.extend(found),
-                Err(error) => tracing::warn!(error = %chain(&error), "pending roots cannot be read now"),
-            }
-        }
-        let waits = |pending: &ledger::Pending| pending.reason == "wait" && self.waitlist.holds(pending);
-        self.retries.extend(pending.into_iter().filter(|pending| !waits(pending)).map(|pending| Retry { pending, proven: None }));
-    }
-
-    async fn expire(&self) {
-        let engine = &self.shared.engine;
-        for id in engine.model.targets() {
-            let database = &engine.model.databases.handle(id).database;
-            let expired = async {
-                let mut session = database.begin().await?;
-                ledger::expire(session.as_mut(), database.dialect(), &engine.owner.group, engine.keep).await?;
-                session.commit().await
-            };
-            if let Err(error) = expired.await {
-                tracing::warn!(error = %chain(&error), "expired rows of the ledger could not be removed now");
-            }
-        }
-    }
-
-    /// With `--until-end`: everything that stood in the topics at the start is done, and nothing waits that could still be proven soon.
-    fn is_at_end(&mut self) -> bool {
-        let is_idle = self.in_flight.is_none() && self.open.is_empty() && self.retries.is_empty() && self.taking.is_none();
-        if !self.options.until_end || !self.was_assigned || !self.has_looked_at_pending || !is_idle {
-            return false;
-        }
-        let reached = |owned: &Owned| owned.halted || owned.next.is_some_and(|next| next.0 >= owned.end);
-        if !self.owned.values().all(reached) {
-            return false;
-        }
-        let settle_by = *self.settle_by.get_or_insert_with(|| Instant::now() + SETTLE);
-        self.waitlist.is_empty() || Instant::now() >= settle_by
-    }
-
-    /// Stops in order: intake, what is in flight, the last commit, the group.
-    async fn finish(&mut self, source: Source, result: Result<(), RunError>) -> Result<Ended, RunError> {
-        let deadline = Instant::now() + self.config.shutdown;
-        self.shared.stop.cancel();
-        let mut result = result;
-        if let Some(in_flight) = self.in_flight.take() {
-            match tokio::time::timeout_at(deadline, in_flight).await {
-                Ok(done) => {
-                    let finished = self.on_done(joined(done)?, &source).await;
-                    result = result.and(finished);
-                }
-                Err(_) => tracing::warn!("a batch was still in flight at the deadline; it is done again at the next start"),
-            }
-        }
-        for (_, drained) in self.drains.drain(..) {
-            // A poll thread that no longer listens has ended.
-            _ = drained.send(());
-        }
-        drop(source.commands.send(Command::Stop));
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
-        let closed = tokio::time::timeout(left, tokio::task::spawn_blocking(move || source.thread.join())).await;
-        tracing::info!(clean = closed.is_ok(), "left the group");
-        self.options.accounts.send_replace(self.accounts.clone());
-        result?;
-        if !self.accounts.balance() {
-            return Err(RunError::Unbalanced(self.accounts.text()));
-        }
-        Ok(if self.has_latched || self.owned.values().any(|owned| owned.halted) { Ended::WithHalts } else { Ended::Clean })
     }
 }
 

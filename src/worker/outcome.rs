@@ -1,0 +1,69 @@
+//! What came of a batch: counted, logged, and remembered where it waits.
+
+use tokio::time::Instant;
+
+use super::Worker;
+use super::attempt::{Done, Fate};
+use crate::engine::Report;
+
+impl Worker<'_> {
+    pub(super) fn count(&mut self, done: &Done) {
+        for (position, fate) in &done.fates {
+            // A record whose part was not finished is not consumed yet.
+            if done.progress.get(&position.partition).is_none_or(|next| *next < position.next()) {
+                continue;
+            }
+            let account = self.accounts.partitions.entry(position.partition.clone()).or_default();
+            match fate {
+                Fate::Skipped(reason) => account.skip(reason),
+                Fate::Worked(outcome) => account.count(*outcome),
+                Fate::DeadLetter(_) => {
+                    account.dead_letter();
+                    if let Some(owned) = self.owned.get_mut(&position.partition) {
+                        owned.dead_letters.push_back(Instant::now());
+                        while owned.dead_letters.front().is_some_and(|at| at.elapsed() >= self.config.dead_letters.per) {
+                            owned.dead_letters.pop_front();
+                        }
+                    }
+                }
+            }
+        }
+        debug_assert!(self.accounts.balance(), "{}", self.accounts.text());
+    }
+
+    pub(super) fn on_report(&mut self, report: Report) {
+        for (name, rows) in &report.rows {
+            *self.accounts.rows.entry(name.clone()).or_default() += rows;
+        }
+        for (name, rows) in &report.copies {
+            *self.accounts.copies.entry(name.clone()).or_default() += rows;
+        }
+        for (name, rows) in &report.orphans {
+            *self.accounts.orphans.entry(name.clone()).or_default() += rows;
+            tracing::warn!(reference = name, rows, "rows point at a parent that is gone or moved, under no_action");
+        }
+        for (name, rows) in &report.shadow {
+            *self.accounts.shadow.entry(name.clone()).or_default() += rows;
+        }
+        self.accounts.spared += report.spared;
+        self.has_latched |= !report.latched.is_empty();
+        for latch in &report.latched {
+            tracing::error!(scope = latch.scope, reason = latch.reason, detail = latch.detail, "latched until it is released");
+        }
+        for pending in report.parked.iter().filter(|pending| pending.reason != "wait") {
+            tracing::warn!(entity = pending.entity, cause = %pending.cause, reason = pending.reason, detail = pending.detail, "parked");
+        }
+        for (target, key) in &report.settled {
+            self.waitlist.settle(*target, key);
+        }
+        if let Some(observer) = &self.options.observer {
+            observer(&report);
+        }
+        if !report.waiting.is_empty() {
+            self.mark_at = Instant::now();
+        }
+        for waiting in report.waiting {
+            self.waitlist.insert(waiting);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Roots that wait: for their proof, or for another try.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{EXPIRE, RETRY_PARKED, Worker, markers};
+use crate::change::{self, Record, TopicPartition, TopicSpec};
+use crate::engine::Retry;
+use crate::error::chain;
+use crate::ledger;
+use crate::source::{Command, Source, Watermarks};
+
+/// Parked roots tried again at once.
+const RETRY_ROOTS: u64 = 1_000;
+/// How often an idle connector is given something to send while roots wait for it.
+const MARK: Duration = Duration::from_secs(1);
+
+impl Worker<'_> {
+    pub(super) fn partitions(&self) -> BTreeSet<TopicPartition> {
+        self.owned.keys().cloned().collect()
+    }
+
+    pub(super) fn collect_proven(&mut self) {
+        let all = self.partitions();
+        // With several workers, a key of unknown partition waits for the owner of its partition.
+        let of_topic = |topic: &str| all.iter().filter(|partition| &*partition.topic == topic).count();
+        let is_whole = |topic: &str| self.topic_sizes.get(topic).is_some_and(|size| of_topic(topic) >= *size);
+        let proven = self.waitlist.take_proven(&all, &is_whole);
+        self.retries.extend(proven);
+    }
+
+    pub(super) fn on_marker(&mut self, record: &Record) {
+        if let Ok(change::Decoded { source: Some(position), .. }) = change::decode(record, &TopicSpec { entities: Vec::new() }) {
+            self.waitlist.on_marker(&position);
+            self.collect_proven();
+        }
+    }
+
+    pub(super) fn ask_for_ends(&mut self, source: &Source) {
+        if self.ends.is_some() || self.waitlist.is_empty() {
+            return;
+        }
+        let wanted = self.waitlist.wanted(&self.partitions());
+        if !wanted.is_empty() {
+            let (answer, ends) = oneshot::channel();
+            drop(source.commands.send(Command::Watermarks(wanted.into_iter().collect(), answer)));
+            self.ends = Some(ends);
+        }
+    }
+
+    pub(super) fn on_ends(&mut self, ends: BTreeMap<TopicPartition, Watermarks>) {
+        self.ends = None;
+        let ends = ends.into_iter().map(|(partition, marks)| (partition, marks.high)).collect();
+        self.waitlist.set_barriers(&ends, &self.partitions());
+        self.collect_proven();
+    }
+
+    pub(super) async fn on_time(&mut self) {
+        let now = Instant::now();
+        if now >= self.retry_at && self.in_flight.is_none() {
+            self.retry_at = now + RETRY_PARKED;
+            self.load_pending().await;
+            self.has_looked_at_pending = true;
+        } else if now >= self.retry_at {
+            self.retry_at = now + Duration::from_secs(1);
+        }
+        if !self.waitlist.is_empty() && now >= self.mark_at {
+            self.mark_at = now + MARK;
+            markers::mark(&self.shared.engine.model, &self.waitlist.targets()).await;
+        }
+        if now >= self.expire_at {
+            self.expire_at = now + EXPIRE;
+            self.expire().await;
+        }
+    }
+
+    /// Parked roots of our partitions, to be tried again. Those that wait for a proof are left to it.
+    pub(super) async fn load_pending(&mut self) {
+        let (partitions, group) = (self.partitions(), self.shared.engine.owner.group.clone());
+        if partitions.is_empty() {
+            return;
+        }
+        let mut pending = Vec::new();
+        for id in self.shared.engine.model.targets() {
+            match ledger::pending(&*self.shared.engine.model.databases.handle(id).database, &group, &partitions, RETRY_ROOTS).await {
+                Ok(found) => pending.extend(found),
+                Err(error) => tracing::warn!(error = %chain(&error), "pending roots cannot be read now"),
+            }
+        }
+        let waits = |pending: &ledger::Pending| pending.reason == "wait" && self.waitlist.holds(pending);
+        self.retries.extend(pending.into_iter().filter(|pending| !waits(pending)).map(|pending| Retry { pending, proven: None }));
+    }
+
+    pub(super) async fn expire(&self) {
+        let engine = &self.shared.engine;
+        for id in engine.model.targets() {
+            let database = &engine.model.databases.handle(id).database;
+            let expired = async {
+                let mut session = database.begin().await?;
+                ledger::expire(session.as_mut(), database.dialect(), &engine.owner.group, engine.keep).await?;
+                session.commit().await
+            };
+            if let Err(error) = expired.await {
+                tracing::warn!(error = %chain(&error), "expired rows of the ledger could not be removed now");
+            }
+        }
+    }
+}
