@@ -84,7 +84,7 @@ async fn h46_kill_9_at_random_moments_loses_nothing_and_doubles_nothing() {
     println!("ENTAIL_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let shop = Shop::open().await.extra("batch: { events: 1000 }\n");
-    let (all, gone, updates) = (20_000, 14_000, 3);
+    let (all, gone, updates) = BIG;
     let records = shop.load(all, gone, updates).await;
     let mut torn = 0;
     for round in 0..6_i64 {
@@ -137,7 +137,7 @@ async fn h46_kill_9_at_random_moments_loses_nothing_and_doubles_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn h103_a_target_stopped_for_a_minute_makes_no_dead_letter_and_no_rebalance() {
-    let outage = std::env::var("ENTAIL_OUTAGE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let outage = std::env::var("ENTAIL_OUTAGE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let cluster = Cluster::create().await;
     // Shorter than the outage: the group breaks up unless polling goes on.
     let shop = Shop::with(BTreeMap::from([("shop".to_owned(), cluster.url("postgres"))]))
