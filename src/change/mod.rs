@@ -73,6 +73,11 @@ impl fmt::Display for Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextOffset(pub i64);
 
+impl NextOffset {
+    /// Before every offset: moves nothing forward.
+    pub const NOWHERE: Self = Self(i64::MIN);
+}
+
 /// A record as it was read, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {

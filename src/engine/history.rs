@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::job::{Failure, Job};
 use super::judge::{Subject, home};
+use crate::change::{Position, SourcePosition};
 use crate::graph::TargetId;
 use crate::ledger;
 use crate::model::Model;
@@ -57,6 +58,27 @@ pub(super) async fn given_up_keys(
         given_up.extend(open.map(|one| (target, one.from)));
     }
     Ok(given_up)
+}
+
+/// The old values of open key changes whose new row is told of by these records, with the change and the record.
+pub(super) async fn completed(
+    job: &mut Job<'_>,
+    target: TargetId,
+    arrivals: &[(Arrival, Position)],
+) -> Result<Vec<(Key, SourcePosition, Position)>, Failure> {
+    let (label, group) = (label(job.model, target), job.engine.owner.group.clone());
+    let sources: Vec<SourcePosition> = arrivals.iter().map(|(one, _)| one.source.clone()).collect();
+    let Some((session, dialect)) = home(job, target) else { return Ok(Vec::new()) };
+    let halves = ledger::halves(session, dialect, &group, &label, &sources).await?;
+    let cause = |source: &SourcePosition| arrivals.iter().find(|(one, _)| one.source == *source).map(|(_, cause)| cause.clone());
+    let open = halves.into_iter().filter(|one| one.state == MoveState::Open);
+    Ok(open
+        .filter_map(|one| {
+            let source = one.source?;
+            let cause = cause(&source)?;
+            Some((one.from, source, cause))
+        })
+        .collect())
 }
 
 /// The key changes that touch one of these keys, and all of this batch.

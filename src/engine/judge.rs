@@ -9,6 +9,7 @@ use super::Waiting;
 use super::history;
 use super::job::{Failure, Job};
 use crate::apply;
+use crate::change::{Position, SourcePosition};
 use crate::graph::{EdgeId, TargetId};
 use crate::ledger::{self, Pending, PendingKind};
 use crate::model::Model;
@@ -24,6 +25,8 @@ pub(super) struct Subject {
     pub(super) key: Key,
     /// What the events and the ledger say of it.
     pub(super) candidate: Candidate,
+    /// The change that brought it: unique keys of one parent row that went together share it.
+    change: String,
     /// The ledger holds it as pending.
     pub(super) was_pending: bool,
     /// The child rows that a proven verdict may touch.
@@ -61,6 +64,7 @@ pub(super) fn entity_named(model: &Model, name: &str) -> Option<EntityId> {
 /// Judges every candidate of the batch and every root that is tried again.
 pub(super) async fn judge(job: &mut Job<'_>) -> Result<Judged, Failure> {
     let mut subjects = subjects(job);
+    add_completed(job, &mut subjects).await?;
     merge_pending(job, &mut subjects).await?;
     add_other_keys(job, &mut subjects).await?;
     let moves = history::of(job, &subjects).await?;
@@ -83,6 +87,7 @@ fn subjects(job: &Job<'_>) -> Vec<Subject> {
             target: *target,
             key: key.clone(),
             candidate: candidate.clone(),
+            change: change(candidate.source.as_ref(), &candidate.cause),
             was_pending: false,
             proven: None,
             state: State::Alive,
@@ -95,7 +100,7 @@ fn subjects(job: &Job<'_>) -> Vec<Subject> {
         match subjects.get_mut(&(target, key.clone())) {
             // News of the key say more about it; they do not undo what was proven before.
             Some(known) => {
-                add(&mut known.candidate, &retry.pending);
+                known.add(&retry.pending);
                 known.proven.clone_from(&retry.proven);
             }
             None => {
@@ -109,26 +114,27 @@ fn subjects(job: &Job<'_>) -> Vec<Subject> {
 }
 
 fn subject_of(target: TargetId, pending: &Pending) -> Subject {
-    let mut candidate = Candidate {
-        deleted: false,
-        moved: false,
-        source: pending.source.clone(),
-        cause: pending.cause.clone(),
-        partition_known: pending.partition_known,
-    };
-    add(&mut candidate, pending);
-    Subject { target, key: pending.key.clone(), candidate, was_pending: true, proven: None, state: State::Alive }
+    let candidate =
+        Candidate { deleted: false, moved: false, source: None, cause: pending.cause.clone(), partition_known: pending.partition_known };
+    let (change, state) = (String::new(), State::Alive);
+    let mut subject = Subject { target, key: pending.key.clone(), candidate, change, was_pending: true, proven: None, state };
+    subject.add(pending);
+    subject
 }
 
-/// What an earlier batch knew of the key still counts.
-fn add(candidate: &mut Candidate, pending: &Pending) {
-    match pending.kind {
-        PendingKind::Gone => candidate.deleted = true,
-        PendingKind::Moved => candidate.moved = true,
-        PendingKind::Hint => {}
-    }
-    if candidate.source.is_none() {
-        candidate.source.clone_from(&pending.source);
+impl Subject {
+    /// What an earlier batch knew of the key still counts. News without a position (a tombstone) are of the same change.
+    fn add(&mut self, pending: &Pending) {
+        match pending.kind {
+            PendingKind::Gone => self.candidate.deleted = true,
+            PendingKind::Moved => self.candidate.moved = true,
+            PendingKind::Hint => {}
+        }
+        if self.candidate.source.is_none() {
+            self.candidate.source.clone_from(&pending.source);
+            self.change = change(pending.source.as_ref(), &pending.cause);
+        }
+        self.was_pending = true;
     }
 }
 
@@ -160,8 +166,21 @@ async fn merge_pending(job: &mut Job<'_>, subjects: &mut [Subject]) -> Result<()
         for pending in ledger::pending_by_key(session, dialect, &group, &entity, &keys).await? {
             let same = |subject: &&mut Subject| subject.target == target && subject.key == pending.key && columns == pending.columns;
             if let Some(subject) = subjects.iter_mut().find(same) {
-                add(&mut subject.candidate, &pending);
-                subject.was_pending = true;
+                subject.add(&pending);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Values whose key change was known by half, and whose new row this batch tells of.
+async fn add_completed(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<(), Failure> {
+    for (target, arrivals) in job.reduced.arrivals.clone() {
+        for (key, source, cause) in history::completed(job, target, &arrivals).await? {
+            if !subjects.iter().any(|subject| subject.target == target && subject.key == key) {
+                let change = change(Some(&source), &cause);
+                let candidate = Candidate { deleted: false, moved: true, source: Some(source), cause, partition_known: false };
+                subjects.push(Subject { target, key, candidate, change, was_pending: false, proven: None, state: State::Alive });
             }
         }
     }
@@ -175,7 +194,7 @@ async fn add_other_keys(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Resul
         let entity = job.model.graph.target(subject.target).entity;
         let pointed_at = job.model.graph.targets_of(entity).filter(|(target, _)| job.model.graph.edges_at(*target).next().is_some());
         if pointed_at.count() > 1 {
-            changes.entry(job.model.graph.key_target(entity)).or_default().insert(change(&subject.candidate));
+            changes.entry(job.model.graph.key_target(entity)).or_default().insert(subject.change.clone());
         }
     }
     for (key_target, changes) in changes {
@@ -214,10 +233,17 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
     let present = |other: &Key| presence.was_asked(target, other) && presence.of(target, other);
     let is_open = |one: &Move| one.from == *key && one.state == crate::plan::MoveState::Open;
     if present(key) {
-        // A key that lives again, with a key change of it still unworked: old and new children look alike (H23). Where it is not known what a
-        // value became (another unique column, when the row's key changes), it did not change: it is there.
-        let parked = State::Parked("ambiguous", "an old key lives again: the key alone cannot tell old children from new ones".to_owned());
-        return if moves.iter().any(|one| is_open(one) && one.to.is_some()) { parked } else { State::Alive };
+        // A key that lives again, with a key change of it still unworked: old and new children look alike (H23). Of another unique column it is
+        // not known yet whether it changed with the row's key at all: the new row's record says so.
+        return match moves.iter().find(|one| is_open(one)) {
+            None => State::Alive,
+            Some(Move { to: None, source: Some(_), .. }) => {
+                State::Parked("wait", "the new row of its key change was not read yet".to_owned())
+            }
+            Some(_) => {
+                State::Parked("ambiguous", "an old key lives again: the key alone cannot tell old children from new ones".to_owned())
+            }
+        };
     }
     let history = KeyHistory {
         key: key.clone(),
@@ -239,7 +265,7 @@ impl Judged {
         let mut root = |subject: &Subject| {
             let State::Root(fate) = &subject.state else { return None };
             let next = ParentRow(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-            let row = *rows.entry((model.graph.target(subject.target).entity, change(&subject.candidate))).or_insert(next);
+            let row = *rows.entry((model.graph.target(subject.target).entity, subject.change.clone())).or_insert(next);
             Some(Root { target: subject.target, key: subject.key.clone(), fate: fate.clone(), row, seen: subject.proven.clone() })
         };
         self.roots.iter().filter_map(|place| self.subjects.get(*place)).filter_map(&mut root).collect()
@@ -283,6 +309,7 @@ impl Judged {
             }
             if let Fate::Unclear(detail) = root.fate {
                 confirmed.doomed.remove(&id);
+                confirmed.waiting.insert(id);
                 let parked = State::Parked("ambiguous", detail.to_owned());
                 self.set(id, if unseen.is_empty() { State::NoRows(root.fate.clone()) } else { parked });
                 continue;
@@ -335,10 +362,9 @@ impl Judged {
     }
 }
 
-/// The change that brought a candidate: its position in the source's log, or the record if that is not known. Unique keys of one parent row that
-/// went with it share it.
-fn change(candidate: &Candidate) -> String {
-    candidate.source.as_ref().map_or_else(|| candidate.cause.to_string(), ToString::to_string)
+/// What tells a change of a parent row: its position in the source's log, or its record if that is not known.
+fn change(source: Option<&SourcePosition>, cause: &Position) -> String {
+    source.map_or_else(|| cause.to_string(), ToString::to_string)
 }
 
 /// Rows that point at a root by a reference that acts, and that its proof does not cover.

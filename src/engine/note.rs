@@ -248,13 +248,15 @@ async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Fa
     Ok(())
 }
 
-/// The last statement of every transaction: the progress, under the epoch.
+/// The last statement of every transaction: the progress, under the epoch. Roots that are tried again move nothing, and need the epoch of their
+/// partition all the same (H31).
 async fn advance(job: &mut Job<'_>) -> Result<(), Failure> {
     let Authority::Owner(epochs) = job.authority else { return Ok(()) };
     for (id, session) in &mut job.sessions {
         let handle = job.model.databases.handle(*id);
         let mut steps: BTreeMap<TopicPartition, (Epoch, NextOffset)> = BTreeMap::new();
-        for (partition, next) in &job.batch.progress {
+        let held = job.batch.retries.iter().map(|retry| (&retry.pending.cause.partition, &NextOffset::NOWHERE));
+        for (partition, next) in held.chain(&job.batch.progress) {
             if !job.model.reach_of_topic(&partition.topic).contains(id) {
                 continue;
             }

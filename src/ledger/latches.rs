@@ -59,12 +59,13 @@ pub async fn shut(session: &mut dyn Session, dialect: Dialect, group: &str, latc
     execute(session, over_list(dialect, "shutting latches", sql, columns, vec![text(group)])).await
 }
 
-/// Opens a latch. Returns whether it was shut.
+/// Opens a latch. Returns whether it was shut. A partition that stood still before a gap is taken from its holder, which could move it past
+/// its new beginning otherwise.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn release(session: &mut dyn Session, group: &str, scope: &str) -> Result<bool, SinkError> {
-    let sql = "UPDATE entail_progress SET next_offset = $4 WHERE group_id = $1
+    let sql = "UPDATE entail_progress SET next_offset = $4, epoch = epoch + 1 WHERE group_id = $1
         AND 'partition:' || topic || '[' || CAST(\"partition\" AS TEXT) || ']' = $2
         AND EXISTS (SELECT 1 FROM entail_latches WHERE group_id = $1 AND scope = $2 AND reason = $3)";
     let binds = vec![text(group), text(scope), text(GAP), Bind::Int(ANEW.0)];

@@ -15,7 +15,7 @@ mod progress;
 mod rows;
 
 pub use latches::{GAP, Latch, charge, latches, latches_now, release, shut, windows};
-pub use moves::{arrivals, moves, note_arrivals, note_moves, set_moves};
+pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves};
 pub use pending::{Pending, PendingKind, park, pending, pending_by_change, pending_by_key, settle};
 pub use progress::{ANEW, Taken, advance, pin_identity, progress, take};
 pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};
@@ -117,6 +117,13 @@ pub async fn expire(session: &mut dyn Session, dialect: Dialect, group: &str, ke
     let sql = format!("DELETE FROM entail_moves WHERE group_id = $1 AND state <> 'open' AND {moved}");
     session.execute(&Statement::fixed("expiring key changes", &sql, vec![text(group), int(keep.as_secs())])).await?;
     Ok(())
+}
+
+async fn query(session: &mut dyn Session, statement: Option<Statement>) -> Result<Vec<Row>, SinkError> {
+    match statement {
+        Some(statement) => session.query(&statement).await,
+        None => Ok(Vec::new()),
+    }
 }
 
 async fn execute(session: &mut dyn Session, statement: Option<Statement>) -> Result<(), SinkError> {

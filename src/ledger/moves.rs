@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{cell, execute, key_text, read_key, read_source, some, source_text, text};
+use super::{cell, execute, key_text, query, read_key, read_source, some, source_text, text};
 use crate::change::{Position, SourcePosition};
 use crate::plan::{Arrival, Move, MoveState};
 use crate::sink::statement::{Dialect, over_list};
@@ -20,16 +20,23 @@ pub async fn note_moves(
     entity: &str,
     moves: &[(Move, Position)],
 ) -> Result<(), SinkError> {
+    let line = |(one, cause): &(Move, Position)| {
+        let to = one.to.as_ref().map(key_text).unwrap_or_default();
+        [key_text(&one.from), to, source_text(one.source.as_ref()), cause.to_string(), state_text(one.state).to_owned()]
+    };
+    note(session, dialect, (group, entity), moves.iter().map(line).collect()).await
+}
+
+async fn note(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    (group, entity): (&str, &str),
+    lines: Vec<[String; 5]>,
+) -> Result<(), SinkError> {
     let sql = "INSERT INTO entail_moves (group_id, entity, old_key, new_key, source, cause, state)
         SELECT $1, $2, {c0}, {c1}, {c2}, {c3}, {c4} FROM {list} WHERE true
         ON CONFLICT (group_id, entity, old_key, new_key, source) DO NOTHING";
-    let columns = vec![
-        some(moves.iter().map(|(one, _)| key_text(&one.from))),
-        some(moves.iter().map(|(one, _)| one.to.as_ref().map(key_text).unwrap_or_default())),
-        some(moves.iter().map(|(one, _)| source_text(one.source.as_ref()))),
-        some(moves.iter().map(|(_, cause)| cause.to_string())),
-        some(moves.iter().map(|(one, _)| state_text(one.state))),
-    ];
+    let columns = (0..5).map(|place| some(lines.iter().filter_map(|line| line.get(place).cloned()))).collect();
     execute(session, over_list(dialect, "noting key changes", sql, columns, vec![text(group), text(entity)])).await
 }
 
@@ -63,14 +70,23 @@ pub async fn moves(
     entity: &str,
     keys: &BTreeSet<Key>,
 ) -> Result<Vec<Move>, SinkError> {
-    let sql = "SELECT old_key, new_key, source, state FROM entail_moves WHERE group_id = $1 AND entity = $2
-        AND (old_key IN (SELECT {c0} FROM {list}) OR new_key IN (SELECT {c0} FROM {list}))";
-    let columns = vec![some(keys.iter().map(key_text))];
-    let Some(statement) = over_list(dialect, "reading key changes", sql, columns, vec![text(group), text(entity)]) else {
-        return Ok(Vec::new());
-    };
-    let rows = session.query(&statement).await?;
+    // A change of which only halves are known touches the key that its second half names.
+    let condition = "(old_key IN (SELECT {c0} FROM {list}) OR new_key IN (SELECT {c0} FROM {list}) OR new_key = '' AND source IN (
+        SELECT source FROM entail_moves WHERE group_id = $1 AND entity = $2 AND old_key = '' AND new_key IN (SELECT {c0} FROM {list})))";
+    let rows = select(session, dialect, (group, entity), condition, some(keys.iter().map(key_text))).await?;
     Ok(rows.iter().filter_map(read_move).collect())
+}
+
+/// Reads lines of the ledger's key changes: old key, new key, source, state.
+async fn select(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    (group, entity): (&str, &str),
+    condition: &str,
+    list: Vec<Option<String>>,
+) -> Result<Vec<Row>, SinkError> {
+    let sql = format!("SELECT old_key, new_key, source, state FROM entail_moves WHERE group_id = $1 AND entity = $2 AND {condition}");
+    query(session, over_list(dialect, "reading key changes", &sql, vec![list], vec![text(group), text(entity)])).await
 }
 
 /// Notes the second halves of key changes, for first halves that are read later.
@@ -84,16 +100,26 @@ pub async fn note_arrivals(
     entity: &str,
     arrivals: &[(Arrival, Position)],
 ) -> Result<(), SinkError> {
-    let sql = "INSERT INTO entail_moves (group_id, entity, old_key, new_key, source, cause, state)
-        SELECT $1, $2, '', {c0}, {c1}, {c2}, $3 FROM {list} WHERE true
-        ON CONFLICT (group_id, entity, old_key, new_key, source) DO NOTHING";
-    let columns = vec![
-        some(arrivals.iter().map(|(one, _)| key_text(&one.key))),
-        some(arrivals.iter().map(|(one, _)| one.source.to_string())),
-        some(arrivals.iter().map(|(_, cause)| cause.to_string())),
-    ];
-    let binds = vec![text(group), text(entity), text(state_text(MoveState::Done))];
-    execute(session, over_list(dialect, "noting second halves of key changes", sql, columns, binds)).await
+    let line = |(one, cause): &(Arrival, Position)| {
+        [String::new(), key_text(&one.key), one.source.to_string(), cause.to_string(), state_text(MoveState::Done).to_owned()]
+    };
+    note(session, dialect, (group, entity), arrivals.iter().map(line).collect()).await
+}
+
+/// Key changes that the source made at these positions, of which only the old value is known.
+///
+/// # Errors
+/// Those of the database.
+pub async fn halves(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    positions: &[SourcePosition],
+) -> Result<Vec<Move>, SinkError> {
+    let condition = "new_key = '' AND source IN (SELECT {c0} FROM {list})";
+    let rows = select(session, dialect, (group, entity), condition, some(positions.iter().map(ToString::to_string))).await?;
+    Ok(rows.iter().filter_map(read_move).collect())
 }
 
 /// The second halves of key changes that the source made at these positions.
@@ -107,13 +133,9 @@ pub async fn arrivals(
     entity: &str,
     positions: &[SourcePosition],
 ) -> Result<Vec<Arrival>, SinkError> {
-    let sql = "SELECT new_key, source FROM entail_moves
-        WHERE group_id = $1 AND entity = $2 AND old_key = '' AND source IN (SELECT {c0} FROM {list})";
-    let columns = vec![some(positions.iter().map(ToString::to_string))];
-    let what = "reading second halves of key changes";
-    let Some(statement) = over_list(dialect, what, sql, columns, vec![text(group), text(entity)]) else { return Ok(Vec::new()) };
-    let rows = session.query(&statement).await?;
-    Ok(rows.iter().filter_map(|row| Some(Arrival { key: read_key(cell(row, 0))?, source: read_source(cell(row, 1))? })).collect())
+    let condition = "old_key = '' AND source IN (SELECT {c0} FROM {list})";
+    let rows = select(session, dialect, (group, entity), condition, some(positions.iter().map(ToString::to_string))).await?;
+    Ok(rows.iter().filter_map(|row| Some(Arrival { key: read_key(cell(row, 1))?, source: read_source(cell(row, 2))? })).collect())
 }
 
 fn read_move(row: &Row) -> Option<Move> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Owner, cell, execute, int, key_text, list_text, number, read_key, read_list, read_source, some, source_text, text};
+use super::{Owner, cell, execute, int, key_text, list_text, number, query, read_key, read_list, read_source, some, source_text, text};
 use crate::change::{Position, SourcePosition, TopicPartition};
 use crate::sink::statement::{Dialect, over_list};
 use crate::sink::{Database, Row, Session, SinkError};
@@ -103,7 +103,7 @@ pub async fn settle(
     execute(session, over_list(dialect, "settling pending roots", sql, columns, vec![text(group)])).await
 }
 
-/// Pending roots of these partitions, oldest first, at most `limit`.
+/// A page of the pending roots of these partitions: at most `limit`, those behind `after`.
 ///
 /// # Errors
 /// Those of the database.
@@ -111,15 +111,19 @@ pub async fn pending(
     database: &dyn Database,
     group: &str,
     partitions: &BTreeSet<TopicPartition>,
+    after: Option<&Pending>,
     limit: u64,
 ) -> Result<Vec<Pending>, SinkError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM entail_pending WHERE group_id = $1 AND (topic, \"partition\") IN (SELECT {{c0}}, CAST({{c1}} AS bigint) FROM {{list}})
-        ORDER BY since, \"offset\" LIMIT $2"
+        AND (entity, columns, root_key) > ($2, $3, $4) ORDER BY entity, columns, root_key LIMIT $5"
     );
     let columns = vec![some(partitions.iter().map(|one| &*one.topic)), some(partitions.iter().map(|one| one.partition.to_string()))];
     let what = "reading pending roots";
-    let Some(statement) = over_list(database.dialect(), what, &sql, columns, vec![text(group), int(limit)]) else { return Ok(Vec::new()) };
+    let [entity, parent_columns, key] =
+        after.map_or_else(Default::default, |last| [last.entity.clone(), list_text(&last.columns), key_text(&last.key)]);
+    let binds = vec![text(group), text(entity), text(parent_columns), text(key), int(limit)];
+    let Some(statement) = over_list(database.dialect(), what, &sql, columns, binds) else { return Ok(Vec::new()) };
     let rows = database.read(&statement).await?;
     rows.iter().filter_map(|row| read_pending(what, row).transpose()).collect()
 }
@@ -185,7 +189,6 @@ async fn of_entity(
     list: Vec<Option<String>>,
 ) -> Result<Vec<Pending>, SinkError> {
     let sql = format!("SELECT {COLUMNS} FROM entail_pending WHERE group_id = $1 AND entity = $2 AND {condition}");
-    let Some(statement) = over_list(dialect, what, &sql, vec![list], vec![text(group), text(entity)]) else { return Ok(Vec::new()) };
-    let rows = session.query(&statement).await?;
+    let rows = query(session, over_list(dialect, what, &sql, vec![list], vec![text(group), text(entity)])).await?;
     rows.iter().filter_map(|row| read_pending(what, row).transpose()).collect()
 }

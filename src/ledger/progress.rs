@@ -8,7 +8,7 @@ use crate::change::{NextOffset, TopicPartition};
 use crate::sink::statement::{Bind, Dialect, over_list};
 use crate::sink::{Database, Session, SinkError, Statement};
 
-/// The next offset of a partition that a person has released after a gap: it goes on at the topic's beginning.
+/// The next offset of a partition that a person has released after a gap, until it is taken: then it goes on at the topic's beginning.
 pub const ANEW: NextOffset = NextOffset(-1);
 
 /// What the ledger says of a partition when it is taken.
@@ -21,14 +21,15 @@ pub struct Taken {
 }
 
 /// Takes a partition over: raises its epoch, so that whoever held it can commit nothing more, and says where this database goes on. A partition
-/// that the ledger has not seen starts at `first`. Workers of the group that run other rules are fenced with it (H77).
+/// that the ledger has not seen, or that was released after a gap, starts at `first`. Workers of the group that run other rules are fenced with it (H77).
 ///
 /// # Errors
 /// Those of the database.
 pub async fn take(session: &mut dyn Session, owner: &Owner, partition: &TopicPartition, first: NextOffset) -> Result<Taken, SinkError> {
     let what = "taking a partition over in the ledger";
     let sql = "INSERT INTO entail_progress AS p (group_id, topic, \"partition\", epoch, next_offset, rules) VALUES ($1, $2, $3, 1, $4, $5)
-        ON CONFLICT (group_id, topic, \"partition\") DO UPDATE SET epoch = p.epoch + 1, rules = excluded.rules, updated_at = CURRENT_TIMESTAMP
+        ON CONFLICT (group_id, topic, \"partition\") DO UPDATE SET epoch = p.epoch + 1, rules = excluded.rules, updated_at = CURRENT_TIMESTAMP,
+            next_offset = CASE WHEN p.next_offset = $6 THEN excluded.next_offset ELSE p.next_offset END
         RETURNING CAST(epoch AS TEXT), CAST(next_offset AS TEXT)";
     let binds = vec![
         text(&owner.group),
@@ -36,6 +37,7 @@ pub async fn take(session: &mut dyn Session, owner: &Owner, partition: &TopicPar
         Bind::Int(i64::from(partition.partition)),
         Bind::Int(first.0),
         text(&owner.rules),
+        Bind::Int(ANEW.0),
     ];
     let rows = session.query(&Statement::fixed(what, sql, binds)).await?;
     let row =

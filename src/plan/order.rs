@@ -66,14 +66,13 @@ pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
     let Verified { collected, confirmed } = verified;
     let planner = Planner { graph, collected: &collected, bounds };
     let walk = |(id, root): (RootId, &Root)| (id, root.row, planner.walk(id, root));
-    let mut refused: BTreeMap<ParentRow, Blocked> = BTreeMap::new();
-    for (_, row, waiting) in collected.roots().filter(|(id, _)| confirmed.waiting.contains(id)).map(walk) {
-        refuse(&mut refused, row, &waiting);
-    }
     let walks: Vec<_> = collected.roots().filter(|(id, _)| confirmed.doomed.contains(id)).map(walk).collect();
-    for (_, row, walk) in &walks {
-        refuse(&mut refused, *row, walk);
-    }
+    let waiting = collected.roots().filter(|(id, _)| confirmed.waiting.contains(id));
+    let waiting = waiting.map(|(id, root)| (id, root.row, planner.walk_waiting(id, root)));
+    // What holds one unique key of a parent row back holds what hangs on its others: a walk that ends early may not have come to a `restrict`.
+    let held = |(_, row, walk): (RootId, ParentRow, &Result<Walk, Blocked>)| Some((row, *walk.as_ref().err()?));
+    let mut refused: BTreeMap<ParentRow, Blocked> = walks.iter().filter_map(|(id, row, walk)| held((*id, *row, walk))).collect();
+    refused.extend(waiting.filter_map(|(id, row, walk)| held((id, row, &walk))));
     let mut plan = Plan::default();
     // Holding one root back may leave a row that another root's native key trips over: again, until nothing changes.
     loop {
@@ -109,13 +108,6 @@ pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
                 return plan;
             }
         }
-    }
-}
-
-/// A `restrict` below one unique key of a parent row holds back what hangs on its others.
-fn refuse(refused: &mut BTreeMap<ParentRow, Blocked>, row: ParentRow, walk: &Result<Walk, Blocked>) {
-    if let Err(blocked @ Blocked::Restrict(_)) = walk {
-        refused.insert(row, *blocked);
     }
 }
 
@@ -194,6 +186,19 @@ impl Planner<'_> {
             }
         }
         Ok(walk)
+    }
+
+    /// What holds back a root of which nothing may be touched yet. Of an unclear one, a `restrict` counts whichever of the two befell it.
+    fn walk_waiting(&self, id: RootId, root: &Root) -> Result<Walk, Blocked> {
+        if !matches!(root.fate, Fate::Unclear(_)) {
+            return self.walk(id, root);
+        }
+        let restricts = |edge: &Edge| edge.on_delete == OnDelete::Restrict || edge.on_update == OnUpdate::Restrict;
+        let mut edges = self.graph.edges_at(root.target).filter(|(_, edge)| from_root(edge, self.bounds.scope) && restricts(edge));
+        match edges.find(|(edge, _)| !self.children(*edge, &root.key).is_empty()) {
+            Some((edge, _)) => Err(Blocked::Restrict(edge)),
+            None => Ok(Walk::default()),
+        }
     }
 
     fn may_touch(&self, root: &Root, edge: EdgeId, row: RowId) -> bool {

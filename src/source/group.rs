@@ -11,7 +11,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ASK, Budget, Command, Control, POLL, Source, Watermarks, consumer_config, own, size};
+use super::{ASK, Budget, Command, Control, POLL, Places, Source, Watermarks, consumer_config, own, size};
 use crate::change::{NextOffset, Record, TopicPartition};
 use crate::config::Kafka;
 
@@ -176,7 +176,11 @@ impl Poller {
     fn on_error(&self, error: &KafkaError) {
         match error {
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.tell(Control::OutOfRange(self.places()));
+                let places = self.places();
+                let is_whole = places.len() == self.assigned.len();
+                let unknown =
+                    || Control::Failed("a topic lacks an offset that is to be read, and the broker does not say which".to_owned());
+                self.tell(if is_whole { Control::OutOfRange(places) } else { unknown() });
             }
             KafkaError::MessageConsumptionFatal(code) => self.tell(Control::Failed(format!("the Kafka client failed: {code}"))),
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
@@ -323,7 +327,7 @@ impl Poller {
     }
 
     /// Where each partition is read, and what it holds.
-    fn places(&self) -> BTreeMap<TopicPartition, (Option<NextOffset>, Watermarks)> {
+    fn places(&self) -> Places {
         let positions = self.consumer.position().unwrap_or_default();
         let place = |(partition, marks): (TopicPartition, Watermarks)| {
             let at = positions.find_partition(&partition.topic, partition.partition).map(|element| element.offset());

@@ -37,12 +37,14 @@ pub(crate) enum Control {
     Revoked { partitions: Vec<TopicPartition>, drained: oneshot::Sender<()> },
     /// Another member owns them already: drop what is in flight. The ledger's epoch fences us in any case.
     Lost { partitions: Vec<TopicPartition> },
-    /// An offset of some partition is no longer (or not yet) there: it must not be skipped (H35). Where each partition is read, if something was
-    /// read of it, and what it holds.
-    OutOfRange(BTreeMap<TopicPartition, (Option<NextOffset>, Watermarks)>),
+    /// An offset of some partition is no longer (or not yet) there: it must not be skipped (H35).
+    OutOfRange(Places),
     /// The client cannot go on.
     Failed(String),
 }
+
+/// Where partitions are read, if something was read of them, and what they hold.
+pub(crate) type Places = BTreeMap<TopicPartition, (Option<NextOffset>, Watermarks)>;
 
 /// First and one past the last offset of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

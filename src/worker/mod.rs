@@ -21,7 +21,7 @@ use crate::engine::{Engine, Report, Retry};
 use crate::error::chain;
 use crate::ledger::{self, Epoch};
 use crate::sink::SinkError;
-use crate::source::{self, Command, Control, Source, Watermarks};
+use crate::source::{self, Command, Control, Places, Source, Watermarks};
 
 pub mod accounts;
 pub(crate) mod attempt;
@@ -128,6 +128,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
         was_assigned: false,
         has_latched: false,
         has_looked_at_pending: false,
+        pass: None,
         topic_sizes: BTreeMap::new(),
         budget: Arc::clone(&source.budget),
         accounts: Accounts::default(),
@@ -171,6 +172,7 @@ struct Worker<'a> {
     has_latched: bool,
     /// What earlier owners left pending has been looked at since the last takeover.
     has_looked_at_pending: bool,
+    pass: Option<waiting::Pass>,
     /// Partitions of each topic, over all workers.
     topic_sizes: BTreeMap<String, usize>,
     budget: Arc<source::Budget>,
@@ -262,15 +264,26 @@ impl Worker<'_> {
                 self.given_up.send_modify(|given_up| given_up.extend(partitions.iter().cloned()));
                 self.forget(&partitions);
             }
-            Control::OutOfRange(places) => {
-                for (partition, (read, marks)) in places {
-                    let next = read.or_else(|| self.owned.get(&partition)?.next);
-                    if let Some(gap) = next.and_then(|next| take::gap(next, marks)) {
-                        self.halt(&partition, ledger::GAP, &gap, source).await;
-                    }
-                }
-            }
+            Control::OutOfRange(places) => return self.on_out_of_range(places, source).await,
             Control::Failed(why) => return Err(RunError::Client(why)),
+        }
+        Ok(())
+    }
+
+    /// Kafka does not say of which partition an offset is missing, so all are looked at.
+    async fn on_out_of_range(&mut self, places: Places, source: &Source) -> Result<(), RunError> {
+        tracing::error!("a topic lacks an offset that is to be read");
+        let gap = |(partition, (read, marks)): (TopicPartition, (Option<NextOffset>, Watermarks))| {
+            let next = read.or(self.owned.get(&partition)?.next)?;
+            Some((partition, take::gap(next, marks)?))
+        };
+        let gaps: Vec<(TopicPartition, String)> = places.into_iter().filter_map(gap).collect();
+        if gaps.is_empty() {
+            // Whichever it was is read no more: the next start looks again.
+            return Err(RunError::Client("a topic lacked an offset that was to be read, and now none does: start again".to_owned()));
+        }
+        for (partition, gap) in gaps {
+            self.halt(&partition, ledger::GAP, &gap, source).await;
         }
         Ok(())
     }
@@ -297,7 +310,7 @@ impl Worker<'_> {
         drop(start_at.send(takeover.start));
         // What an earlier owner left pending is looked at now.
         self.retry_at = Instant::now();
-        self.has_looked_at_pending = false;
+        (self.has_looked_at_pending, self.pass) = (false, None);
         Ok(())
     }
 
@@ -417,6 +430,9 @@ impl Worker<'_> {
             owned.halted = true;
         }
         drop(source.commands.send(Command::Halt(partition.clone())));
+        // A release takes the partition from us: what is in flight goes on without it.
+        self.given_up.send_modify(|given_up| given_up.extend([partition.clone()]));
+        self.retries.retain(|retry| retry.pending.cause.partition != *partition);
         self.drop_open(std::slice::from_ref(partition));
     }
 }

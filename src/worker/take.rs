@@ -65,20 +65,18 @@ async fn try_take(engine: &Engine, partitions: &BTreeMap<TopicPartition, Waterma
             by_database.entry(id).or_default().push(partition);
         }
     }
-    let known = known_starts(engine, &by_database).await?;
+    let known = known_starts(engine, &by_database, partitions).await?;
     let mut latches: BTreeSet<Latch> = BTreeSet::new();
     for (id, taken) in by_database {
         let database = &engine.model.databases.handle(id).database;
         let mut session = database.begin().await?;
         for partition in taken {
             // A group's first start reads from the beginning; a database that joins later starts where the group is (H78).
-            let low = NextOffset(partitions.get(partition).map_or(0, |marks| marks.low));
-            let first = known.get(partition).copied().unwrap_or(low);
+            let first = known.get(partition).copied().unwrap_or_else(|| beginning(partitions, partition));
             let taken = ledger::take(session.as_mut(), &engine.owner, partition, first).await?;
             takeover.epochs.insert((id, partition.clone()), taken.epoch);
-            let next = if taken.next == ledger::ANEW { low } else { taken.next };
-            let start = takeover.start.entry(partition.clone()).or_insert(next);
-            *start = (*start).min(next);
+            let start = takeover.start.entry(partition.clone()).or_insert(taken.next);
+            *start = (*start).min(taken.next);
         }
         latches.extend(ledger::latches(session.as_mut(), &engine.owner.group).await?);
         session.commit().await?;
@@ -115,14 +113,20 @@ pub(crate) fn gap(next: NextOffset, marks: Watermarks) -> Option<String> {
     }
 }
 
+fn beginning(partitions: &BTreeMap<TopicPartition, Watermarks>, partition: &TopicPartition) -> NextOffset {
+    NextOffset(partitions.get(partition).map_or(0, |marks| marks.low))
+}
+
 /// Where the group is, per partition, by the databases that know it already.
 async fn known_starts(
     engine: &Engine,
     databases: &BTreeMap<DatabaseId, Vec<&TopicPartition>>,
+    partitions: &BTreeMap<TopicPartition, Watermarks>,
 ) -> Result<BTreeMap<TopicPartition, NextOffset>, SinkError> {
     let mut known: BTreeMap<TopicPartition, NextOffset> = BTreeMap::new();
     for id in databases.keys() {
         for (partition, next) in ledger::progress(&*engine.model.databases.handle(*id).database, &engine.owner.group).await? {
+            let next = if next == ledger::ANEW { beginning(partitions, &partition) } else { next };
             let least = known.entry(partition).or_insert(next);
             *least = (*least).min(next);
         }

@@ -1,6 +1,7 @@
 //! Roots that wait: for their proof, or for another try.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -8,19 +9,27 @@ use tokio::time::Instant;
 
 use super::{EXPIRE, RETRY_PARKED, Worker, markers};
 use crate::change::{self, Record, TopicPartition, TopicSpec};
+use crate::databases::DatabaseId;
 use crate::engine::Retry;
 use crate::error::chain;
 use crate::ledger;
 use crate::source::{Command, Source, Watermarks};
 
-/// Parked roots tried again at once.
+/// Parked roots tried again at once: a page.
 const RETRY_ROOTS: u64 = 1_000;
+/// Between pages.
+const NEXT_PAGE: Duration = Duration::from_secs(1);
 /// How often an idle connector is given something to send while roots wait for it.
 const MARK: Duration = Duration::from_secs(1);
 
+/// A pass over all pending roots: the databases that still have some, each with the last one of the page before.
+#[derive(Debug)]
+pub(super) struct Pass(BTreeMap<DatabaseId, Option<ledger::Pending>>);
+
 impl Worker<'_> {
+    /// The partitions that are worked. One that stands still keeps its roots with it.
     pub(super) fn partitions(&self) -> BTreeSet<TopicPartition> {
-        self.owned.keys().cloned().collect()
+        self.owned.iter().filter(|(_, owned)| !owned.halted).map(|(partition, _)| partition.clone()).collect()
     }
 
     pub(super) fn collect_proven(&mut self) {
@@ -61,9 +70,9 @@ impl Worker<'_> {
     pub(super) async fn on_time(&mut self) {
         let now = Instant::now();
         if now >= self.retry_at && self.in_flight.is_none() {
-            self.retry_at = now + RETRY_PARKED;
-            self.load_pending().await;
-            self.has_looked_at_pending = true;
+            let has_more = self.load_pending().await;
+            self.has_looked_at_pending |= !has_more;
+            self.retry_at = now + if has_more { NEXT_PAGE } else { RETRY_PARKED };
         } else if now >= self.retry_at {
             self.retry_at = now + Duration::from_secs(1);
         }
@@ -77,21 +86,33 @@ impl Worker<'_> {
         }
     }
 
-    /// Parked roots of our partitions, to be tried again. Those that wait for a proof are left to it.
-    pub(super) async fn load_pending(&mut self) {
-        let (partitions, group) = (self.partitions(), self.shared.engine.owner.group.clone());
-        if partitions.is_empty() {
-            return;
-        }
-        let mut pending = Vec::new();
-        for id in self.shared.engine.model.targets() {
-            match ledger::pending(&*self.shared.engine.model.databases.handle(id).database, &group, &partitions, RETRY_ROOTS).await {
-                Ok(found) => pending.extend(found),
-                Err(error) => tracing::warn!(error = %chain(&error), "pending roots cannot be read now"),
+    /// The next page of the parked roots of our partitions, to be tried again. Those that wait for a proof are left to it. Returns whether the
+    /// pass has more.
+    async fn load_pending(&mut self) -> bool {
+        let (partitions, engine) = (self.partitions(), Arc::clone(&self.shared.engine));
+        let start = || Pass(engine.model.targets().into_iter().map(|id| (id, None)).collect());
+        let Pass(databases) = self.pass.take().unwrap_or_else(start);
+        let (mut pending, mut rest) = (Vec::new(), BTreeMap::new());
+        for (id, after) in databases {
+            let database = &*engine.model.databases.handle(id).database;
+            match ledger::pending(database, &engine.owner.group, &partitions, after.as_ref(), RETRY_ROOTS).await {
+                Ok(found) => {
+                    if u64::try_from(found.len()).is_ok_and(|count| count >= RETRY_ROOTS) {
+                        rest.insert(id, found.last().cloned());
+                    }
+                    pending.extend(found);
+                }
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "pending roots cannot be read now");
+                    rest.insert(id, after);
+                }
             }
         }
         let waits = |pending: &ledger::Pending| pending.reason == "wait" && self.waitlist.holds(pending);
         self.retries.extend(pending.into_iter().filter(|pending| !waits(pending)).map(|pending| Retry { pending, proven: None }));
+        let has_more = !rest.is_empty();
+        self.pass = has_more.then_some(Pass(rest));
+        has_more
     }
 
     pub(super) async fn expire(&self) {

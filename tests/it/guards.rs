@@ -1,29 +1,14 @@
 //! The guards of promise 2, each with the world changing at the worst moment: batches worked by the engine itself, on SQLite files.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
 
-use entail::change::{self, Content, NextOffset, Position, Record, TopicPartition};
-use entail::databases::{DatabaseId, Databases};
-use entail::engine::{Authority, Batch, Engine, Outcome, Report, WorkError};
-use entail::ledger::{self, Epoch};
-use entail::stage::Stage;
-use entail::startup;
+use entail::change::{NextOffset, Record};
+use entail::engine::{Authority, Batch, Outcome, Report};
+use entail::ledger;
 use serde_json::{Value, json};
 
-use crate::support::scripted::{Act, Cue, Script, Scripted};
-
-const TABLES: [(&str, &str); 2] = [
-    ("crm", "CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT)"),
-    (
-        "shop",
-        "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INTEGER); CREATE INDEX orders_customer ON orders (customer_id);
-         CREATE TABLE lines (order_id INTEGER, number INTEGER, PRIMARY KEY (order_id, number));
-         CREATE TABLE notes (id INTEGER PRIMARY KEY, owner INTEGER, kind TEXT, state TEXT); CREATE INDEX notes_owner ON notes (owner);
-         CREATE TABLE customer_copy (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'forbidden'))",
-    ),
-];
+use crate::support::engine::{Bench, partition};
+use crate::support::scripted::{Act, Cue};
 
 fn rules(order: &str) -> String {
     format!(
@@ -46,121 +31,6 @@ limits: {{ rows_per_event: 20, rows: {{ count: 60, per: 10m }} }}
     )
 }
 
-struct Bench {
-    stage: Stage,
-    engine: Engine,
-    script: Arc<Script>,
-    epochs: BTreeMap<(DatabaseId, TopicPartition), Epoch>,
-    offset: i64,
-    _dir: tempfile::TempDir,
-}
-
-impl Bench {
-    async fn new(order: &str, cues: Vec<Cue>) -> Bench {
-        entail::telemetry::start(entail::telemetry::LogFormat::Text, "error,sqlx=off,librdkafka=off,rdkafka=off");
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path: PathBuf = dir.path().join("rules.yaml");
-        std::fs::write(&path, rules(order)).expect("the rules are written");
-        let stage = Stage::open(dir.path(), &TABLES, 1).await.expect("the stage is set");
-        let config = stage.config(&path, "it");
-        let meddle = dir.path().to_owned();
-        // `service: statements`, committed by a connection of its own.
-        let script = Script::new(
-            cues,
-            Box::new(move |statements| {
-                let dir = meddle.clone();
-                Box::pin(async move {
-                    for statement in statements {
-                        let (service, sql) = statement.split_once(": ").expect("service: statement");
-                        let url = format!("sqlite:{}", dir.join(format!("{service}.db")).display());
-                        let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.expect("connects");
-                        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.expect("meddles");
-                    }
-                })
-            }),
-        );
-        let (rules, ..) = startup::read_rules(&path).unwrap_or_else(|error| panic!("{error:?}"));
-        let mut databases = Databases::default();
-        for (service, location) in &config.databases {
-            let database = Scripted::wrap(location.open().expect("a url"), Arc::clone(&script));
-            databases.add(service, location.access, database).await.expect("opens");
-        }
-        let model = startup::bind(rules, databases).await.unwrap_or_else(|error| panic!("{error:?}"));
-        startup::ledgers(&model, true).await.expect("ledgers");
-        let engine = startup::engine(model, &config);
-        let mut epochs = BTreeMap::new();
-        for topic in ["crm.main.customers", "shop.main.orders"] {
-            for id in engine.model.reach_of_topic(topic) {
-                let mut session = engine.model.databases.handle(id).database.begin().await.expect("begins");
-                let taken = ledger::take(session.as_mut(), &engine.owner, &partition(topic), NextOffset(0)).await.expect("taken");
-                session.commit().await.expect("commits");
-                epochs.insert((id, partition(topic)), taken.epoch);
-            }
-        }
-        Bench { stage, engine, script, epochs, offset: 0, _dir: dir }
-    }
-
-    async fn execute(&self, service: &str, sql: &str) {
-        self.stage.execute(service, sql).await.expect("the statements run");
-    }
-
-    async fn lines(&self, sql: &str) -> Vec<String> {
-        let rows = self.stage.rows("shop", sql).await.expect("the query runs");
-        rows.into_iter()
-            .map(|row| row.into_iter().map(|cell| cell.unwrap_or_else(|| "-".to_owned())).collect::<Vec<_>>().join("|"))
-            .collect()
-    }
-
-    fn record(&mut self, topic: &str, key: &Value, value: Option<&Value>, headers: &[(&str, Value)]) -> Record {
-        self.offset += 1;
-        Record {
-            at: Position { partition: partition(topic), offset: self.offset },
-            timestamp: None,
-            key: Some(key.to_string().into_bytes()),
-            value: value.map(|value| value.to_string().into_bytes()),
-            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), Some(value.to_string().into_bytes()))).collect(),
-        }
-    }
-
-    /// A record about a customer, as the feed writes it.
-    fn customer(&mut self, op: &str, id: i64, headers: &[(&str, Value)]) -> Record {
-        let row = json!({"id": id, "name": format!("customer {id}")});
-        let (before, after) = if op == "d" { (row, Value::Null) } else { (Value::Null, row) };
-        let source = json!({"connector": "sqlite", "name": "crm", "schema": "main", "table": "customers", "lsn": self.offset + 1});
-        let value = json!({"op": op, "before": before, "after": after, "source": source});
-        self.record("crm.main.customers", &json!({"id": id}), Some(&value), headers)
-    }
-
-    fn batch(&self, records: &[Record]) -> Batch {
-        let mut batch = Batch::default();
-        for record in records {
-            batch.progress.insert(record.at.partition.clone(), record.at.next());
-            let decoded = change::decode(record, &self.engine.model.topics[&*record.at.partition.topic]).expect("decodes");
-            if let Content::Events(events) = decoded.content {
-                batch.events.extend(events.into_iter().map(|event| (record.at.clone(), event)));
-            }
-        }
-        batch
-    }
-
-    async fn work(&self, records: &[Record]) -> Result<Report, WorkError> {
-        self.engine.work(&self.batch(records), Authority::Owner(&self.epochs)).await
-    }
-
-    async fn work_until_done(&self, records: &[Record]) -> Report {
-        for _ in 0..5 {
-            if let Ok(report) = self.work(records).await {
-                return report;
-            }
-        }
-        panic!("five attempts failed");
-    }
-}
-
-fn partition(topic: &str) -> TopicPartition {
-    TopicPartition { topic: Arc::from(topic), partition: 0 }
-}
-
 fn outcome(report: &Report, record: &Record) -> Outcome {
     report.outcomes.get(&record.at).copied().unwrap_or(Outcome::NoEffect)
 }
@@ -168,7 +38,7 @@ fn outcome(report: &Report, record: &Record) -> Outcome {
 const CASCADE: &str = "on_delete: cascade";
 
 async fn seeded(order: &str, cues: Vec<Cue>) -> Bench {
-    let bench = Bench::new(order, cues).await;
+    let bench = Bench::new(&rules(order), cues).await;
     bench.execute("crm", "INSERT INTO customers VALUES (2, 'Bob')").await;
     bench.execute("shop", "INSERT INTO orders VALUES (10, 1), (11, 1), (20, 2); INSERT INTO lines VALUES (10, 1), (20, 1)").await;
     bench

@@ -15,3 +15,4 @@ mod live;
 mod oracle;
 mod replay;
 mod support;
+mod unique_keys;

@@ -155,7 +155,7 @@ impl<'a> Driver<'a> {
         let mut pending = Vec::new();
         for id in self.engine.model.targets() {
             let database = &self.engine.model.databases.handle(id).database;
-            pending.extend(ledger::pending(&**database, &self.engine.owner.group, &self.partitions, 10_000).await?);
+            pending.extend(ledger::pending(&**database, &self.engine.owner.group, &self.partitions, None, 10_000).await?);
         }
         let waits = |pending: &Pending| {
             self.waiting.values().any(|waiting| {
