@@ -54,6 +54,51 @@ async fn h35_records_that_are_lost_while_the_worker_reads_halt_their_partition()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn h35_a_release_beside_the_running_worker_is_not_undone_by_it() {
+    let shop = Shop::open().await;
+    shop.load(100, 50, 0).await;
+    let mut worker = shop.run("worker", &[]);
+    shop.until_caught_up().await;
+    worker.signal("STOP");
+    shop.bed.produce(vec![shop.update(60, "first", 90_000_000).in_partition(1)]).await;
+    shop.bed.produce(vec![shop.update(61, "lost", 90_000_001).in_partition(0)]).await;
+    shop.bed.forget_records(&shop.topic, 0).await;
+    worker.signal("CONT");
+    worker.until_log("the partition stands still").await;
+    release(&shop, "the topic begins at").await;
+    // It goes on with the other partitions, and must not move this one.
+    shop.bed.produce(vec![shop.update(62, "after the gap", 90_000_002).in_partition(0)]).await;
+    shop.bed.produce(vec![shop.update(63, "elsewhere", 90_000_003).in_partition(1)]).await;
+    wait_for("the other partition to go on", DEADLINE, async || copied(&shop, 63, "elsewhere").await.then_some(())).await;
+    worker.signal("TERM");
+    assert_eq!(worker.exit(Duration::from_secs(25)).await, 0, "{}", worker.tail());
+    let anew = "SELECT count(*) FROM entail_progress WHERE next_offset < 0";
+    assert_eq!(shop.count("shop", anew).await, 1, "the next start begins anew there");
+    run_to_the_end(&shop, "released", 0).await;
+    assert!(copied(&shop, 62, "after the gap").await && !copied(&shop, 61, "lost").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h35_a_partition_released_while_it_is_empty_notices_the_next_gap() {
+    let shop = Shop::open().await;
+    shop.load(100, 50, 0).await;
+    run_to_the_end(&shop, "first", 0).await;
+    let lose_one = async |id: i64| {
+        shop.bed.produce(vec![shop.update(id, "lost", 90_000_000 + id).in_partition(0)]).await;
+        shop.bed.forget_records(&shop.topic, 0).await;
+    };
+    lose_one(61).await;
+    run_to_the_end(&shop, "halted", 3).await;
+    release(&shop, "the topic begins at").await;
+    // Nothing to read: the place is kept all the same, and what is lost behind it is a gap again.
+    run_to_the_end(&shop, "released", 0).await;
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM entail_progress WHERE next_offset < 0").await, 0, "a place of its own again");
+    lose_one(62).await;
+    run_to_the_end(&shop, "halted again", 3).await;
+    release(&shop, "the topic begins at").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn h37_a_topic_that_ends_before_the_ledgers_offset_halts_its_partition() {
     let shop = Shop::open().await;
     shop.load(100, 50, 0).await;

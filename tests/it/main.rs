@@ -13,6 +13,7 @@ mod in_process;
 mod layout;
 mod live;
 mod oracle;
+mod parked;
 mod replay;
 mod support;
 mod unique_keys;

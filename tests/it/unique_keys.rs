@@ -138,3 +138,19 @@ async fn h31_a_worker_that_lost_its_partition_does_not_finish_what_waits() {
     assert!(matches!(worked, Err(WorkError::Sink(SinkError::Fenced { .. }))), "{worked:?}");
     assert_eq!(bench.lines("SELECT id FROM visits").await, ["1"], "WRONG DELETION by a worker without its partition");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h26_a_value_whose_fate_is_unclear_does_not_lift_a_restrict() {
+    let mut bench = seeded(&[VISIT, BILL].concat()).await;
+    for (new, lsn) in [(71, 5), (72, 6)] {
+        let source = json!({"connector": "sqlite", "name": "crm", "schema": "main", "table": "members", "lsn": lsn});
+        let update = json!({"op": "u", "before": {"id": 1, "code": 70}, "after": {"id": 1, "code": new}, "source": source});
+        let update = bench.record("crm.main.members", &json!({"id": 1}), Some(&update), &[]);
+        bench.work(&[update]).await.expect("works");
+    }
+    let moves = bench.lines("SELECT old_key, new_key, state FROM entail_moves ORDER BY new_key").await;
+    assert_eq!(moves, [r#"["70"]|["71"]|open"#, r#"["70"]|["72"]|open"#], "two changes of one value, and neither is worked");
+    let gone = member(&mut bench, "d", (1, 70), 10, &[]);
+    bench.work(&[gone]).await.expect("works");
+    assert_eq!(bench.lines("SELECT id FROM visits").await, ["1"], "WRONG DELETION: a bill may hold the member");
+}
