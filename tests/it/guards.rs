@@ -1,8 +1,8 @@
 //! The guards of promise 2, each with the world changing at the worst moment: batches worked by the engine itself, on SQLite files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use entail::change::{NextOffset, Record};
+use entail::change::Record;
 use entail::engine::{Authority, Batch, Outcome, Report};
 use entail::ledger;
 use serde_json::{Value, json};
@@ -120,14 +120,29 @@ async fn a_batch_done_twice_changes_nothing_the_second_time() {
 async fn h31_an_older_epoch_commits_nothing() {
     let mut bench = seeded(CASCADE, Vec::new()).await;
     let delete = bench.customer("d", 1, &[]);
+    bench.take_over("crm.main.customers").await;
+    let error = bench.work(&[delete]).await.expect_err("fenced");
+    assert!(error.to_string().contains("fenced"), "{error}");
+    assert_eq!(bench.lines(ORDERS).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h35_a_batch_begun_before_a_gap_was_released_does_not_move_the_new_beginning() {
+    let mut bench = seeded(CASCADE, Vec::new()).await;
+    let delete = bench.customer("d", 1, &[]);
+    let scope = format!("partition:{}", partition("crm.main.customers"));
     for id in bench.engine.model.reach_of_topic("crm.main.customers") {
-        let mut session = bench.engine.model.databases.handle(id).database.begin().await.expect("begins");
-        ledger::take(session.as_mut(), &bench.engine.owner, &partition("crm.main.customers"), NextOffset(0)).await.expect("taken");
+        let database = &bench.engine.model.databases.handle(id).database;
+        let latch = ledger::Latch { scope: scope.clone(), reason: ledger::GAP.to_owned(), detail: "a test".to_owned() };
+        let mut session = database.begin().await.expect("begins");
+        ledger::shut(session.as_mut(), database.dialect(), "it", &BTreeSet::from([latch])).await.expect("shuts");
+        assert!(ledger::release(session.as_mut(), "it", &scope).await.expect("releases"));
         session.commit().await.expect("commits");
     }
     let error = bench.work(&[delete]).await.expect_err("fenced");
     assert!(error.to_string().contains("fenced"), "{error}");
-    assert_eq!(bench.lines(ORDERS).await.len(), 3);
+    let places = "SELECT DISTINCT next_offset FROM entail_progress WHERE topic = 'crm.main.customers'";
+    assert_eq!(bench.lines(places).await, [ledger::ANEW.0.to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,11 @@
 //! Parents that are pointed at by two unique keys: what is known of one bears upon the other.
 
-use entail::change::{NextOffset, Record};
+use entail::change::Record;
 use entail::engine::{Authority, Batch, Retry, WorkError};
-use entail::ledger;
 use entail::sink::SinkError;
 use serde_json::{Value, json};
 
-use crate::support::engine::{Bench, partition};
+use crate::support::engine::Bench;
 
 fn rules(references: &str) -> String {
     format!(
@@ -127,12 +126,7 @@ async fn h31_a_worker_that_lost_its_partition_does_not_finish_what_waits() {
     let mut bench = seeded(&visit).await;
     let gone = member(&mut bench, "d", (1, 70), 10, &[]);
     let report = bench.work(&[gone]).await.expect("works");
-    let topic = partition("crm.main.members");
-    for id in bench.engine.model.reach_of_topic(&topic.topic) {
-        let mut session = bench.engine.model.databases.handle(id).database.begin().await.expect("begins");
-        ledger::take(session.as_mut(), &bench.engine.owner, &topic, NextOffset(0)).await.expect("taken");
-        session.commit().await.expect("commits");
-    }
+    bench.take_over("crm.main.members").await;
     let retries = report.waiting.into_iter().map(|one| Retry { pending: one.pending, proven: Some(one.seen) }).collect();
     let worked = bench.engine.work(&Batch { retries, ..Batch::default() }, Authority::Owner(&bench.epochs)).await;
     assert!(matches!(worked, Err(WorkError::Sink(SinkError::Fenced { .. }))), "{worked:?}");
@@ -153,4 +147,18 @@ async fn h26_a_value_whose_fate_is_unclear_does_not_lift_a_restrict() {
     let gone = member(&mut bench, "d", (1, 70), 10, &[]);
     bench.work(&[gone]).await.expect("works");
     assert_eq!(bench.lines("SELECT id FROM visits").await, ["1"], "WRONG DELETION: a bill may hold the member");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h22_a_value_is_followed_as_soon_as_its_new_row_is_read() {
+    let badge = BADGE.replace("cascade }", "cascade, on_update: cascade }");
+    let mut bench = seeded(&badge).await;
+    bench.execute("crm", "INSERT INTO members VALUES (2, 72)").await;
+    let old = member(&mut bench, "d", (1, 70), 20, &[("__debezium.newkey", json!({"id": 2}))]);
+    bench.work(&[old]).await.expect("works");
+    assert_eq!(bench.lines("SELECT id, code FROM badges").await, ["1|70"], "what 70 became is not known yet");
+    let new = member(&mut bench, "c", (2, 72), 20, &[("__debezium.oldkey", json!({"id": 1}))]);
+    let report = bench.work(&[new]).await.expect("works");
+    bench.prove(report.waiting).await.expect("works");
+    assert_eq!(bench.lines("SELECT id, code FROM badges").await, ["1|72"]);
 }

@@ -74,16 +74,24 @@ impl Bench {
         let model = startup::bind(rules, databases).await.unwrap_or_else(|error| panic!("{error:?}"));
         startup::ledgers(&model, true).await.expect("ledgers");
         let engine = startup::engine(model, &config);
-        let mut epochs = BTreeMap::new();
-        for topic in engine.model.topics.keys() {
-            for id in engine.model.reach_of_topic(topic) {
-                let mut session = engine.model.databases.handle(id).database.begin().await.expect("begins");
-                let taken = ledger::take(session.as_mut(), &engine.owner, &partition(topic), NextOffset(0)).await.expect("taken");
-                session.commit().await.expect("commits");
-                epochs.insert((id, partition(topic)), taken.epoch);
-            }
+        let mut bench = Bench { stage, engine, script, epochs: BTreeMap::new(), offset: 0, _dir: dir };
+        for topic in bench.engine.model.topics.keys() {
+            let epochs = bench.take_over(topic).await;
+            bench.epochs.extend(epochs);
         }
-        Bench { stage, engine, script, epochs, offset: 0, _dir: dir }
+        bench
+    }
+
+    /// Takes a topic over, as a worker would; the epochs of the bench stay what they are.
+    pub(crate) async fn take_over(&self, topic: &str) -> BTreeMap<(DatabaseId, TopicPartition), Epoch> {
+        let mut epochs = BTreeMap::new();
+        for id in self.engine.model.reach_of_topic(topic) {
+            let mut session = self.engine.model.databases.handle(id).database.begin().await.expect("begins");
+            let taken = ledger::take(session.as_mut(), &self.engine.owner, &partition(topic), NextOffset(0)).await.expect("taken");
+            session.commit().await.expect("commits");
+            epochs.insert((id, partition(topic)), taken.epoch);
+        }
+        epochs
     }
 
     pub(crate) async fn execute(&self, service: &str, sql: &str) {
