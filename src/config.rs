@@ -106,7 +106,10 @@ pub fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> ReadConfig {
         Err(error) => {
             let top = syntax::Spot { file: &name, start: 0, end: 0 };
             let problem = Diagnostic::error("unreadable", top, format!("cannot read the settings: {error}"));
-            return Err((vec![problem.hint("name the file with `--config`, or in ENTAIL_CONFIG")], Vec::new()));
+            return Err((
+                vec![problem.hint("name the file with `--config`, or in ENTAIL_CONFIG; `entail check PATH` needs none")],
+                Vec::new(),
+            ));
         }
     };
     let file = SourceFile { name, text };

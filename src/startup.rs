@@ -115,6 +115,15 @@ fn is_refused(error: &SinkError) -> bool {
     matches!(error, SinkError::Database { fault: crate::sink::Fault::Authentication, .. })
 }
 
+/// The rules of these settings, bound to their databases.
+///
+/// # Errors
+/// As of the steps.
+pub async fn model(config: &Config, patience: Duration) -> Result<Model, StartError> {
+    let (rules, ..) = read_rules(&config.rules)?;
+    bind(rules, open(config, patience).await?).await
+}
+
 /// Binds the rules to the databases.
 ///
 /// # Errors

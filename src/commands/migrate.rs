@@ -21,9 +21,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         Err(exit) => return Ok(exit),
     };
     let migrated = runtime()?.block_on(async {
-        let (rules, ..) = startup::read_rules(&config.rules)?;
-        let databases = startup::open(&config, arguments.wait).await?;
-        let model = startup::bind(rules, databases).await?;
+        let model = startup::model(&config, arguments.wait).await?;
         startup::ledgers(&model, true).await?;
         let names: Vec<String> = model
             .targets()

@@ -24,9 +24,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         Err(exit) => return Ok(exit),
     };
     let released = runtime()?.block_on(async {
-        let (rules, ..) = startup::read_rules(&config.rules)?;
-        let databases = startup::open(&config, arguments.wait).await?;
-        let model = startup::bind(rules, databases).await?;
+        let model = startup::model(&config, arguments.wait).await?;
         let mut lines = Vec::new();
         for id in model.targets() {
             let handle = model.databases.handle(id);

@@ -201,7 +201,7 @@ impl SinkError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Database { fault, .. } => match fault {
-                Fault::Connection => "is the server up, and are host and port in the url right?",
+                Fault::Connection => "is the server up, and is the url right: host and port, or the file's path?",
                 Fault::Authentication => "check user, password and database in the url",
                 Fault::Contention | Fault::Resources => "the work is tried again",
                 Fault::ReadOnly => "point the url at the primary",

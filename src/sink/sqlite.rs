@@ -66,7 +66,8 @@ impl Database for Sqlite {
 
     async fn identity(&self) -> Result<String, SinkError> {
         // A file has no identity but its place; the read proves that it is a database.
-        sqlx::query("SELECT count(*) FROM sqlite_schema").fetch_one(&self.pool).await.map_err(|error| fail("opening the file", &error))?;
+        let what = format!("opening `{}`", self.path);
+        sqlx::query("SELECT count(*) FROM sqlite_schema").fetch_one(&self.pool).await.map_err(|error| fail(&what, &error))?;
         Ok(format!("sqlite:{}", self.path))
     }
 
