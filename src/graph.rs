@@ -56,6 +56,8 @@ pub struct Edge {
     pub mode: Mode,
     /// Where it comes from.
     pub origin: Origin,
+    /// A native key of the same columns sees to it that who points at a row by it means that row.
+    pub is_native: bool,
 }
 
 /// Where an edge comes from.
@@ -171,6 +173,22 @@ impl Graph {
         self.references_to(entity).any(|(_, edge)| edge.on_update != OnUpdate::NoAction)
     }
 
+    /// A change of the parent may be refused by this edge, or by one below it.
+    #[must_use]
+    pub fn may_refuse(&self, edge: &Edge) -> bool {
+        let (mut open, mut seen) = (vec![edge], BTreeSet::new());
+        while let Some(edge) = open.pop() {
+            let native = edge.origin == Origin::Native && edge.on_delete == OnDelete::NoAction;
+            if native || edge.on_delete == OnDelete::Restrict || edge.on_update == OnUpdate::Restrict {
+                return true;
+            }
+            if edge.on_delete == OnDelete::Cascade && seen.insert(edge.child) {
+                open.extend(self.edges.iter().filter(|below| self.parent(below) == edge.child));
+            }
+        }
+        false
+    }
+
     /// Place in an order in which children come before their parents.
     #[must_use]
     pub fn rank(&self, entity: EntityId) -> usize {
@@ -280,6 +298,7 @@ mod tests {
                 on_update: OnUpdate::NoAction,
                 mode: Mode::Enforce,
                 origin: Origin::Native,
+                is_native: true,
             },
             parent: EntityId(parent),
             parent_columns: owned(parent_columns),

@@ -16,6 +16,7 @@ use crate::change::{self, NextOffset, Record, TopicPartition, TopicSpec};
 use crate::config::Config;
 use crate::dead_letter::DeadLetters;
 use crate::engine::{Cascade, Engine, Retry};
+use crate::ledger;
 use crate::rules::EntityId;
 use crate::source::assigned::{Follower, Reader};
 use crate::value::Key;
@@ -81,6 +82,22 @@ pub enum ReplayError {
     /// A database says that a person must look.
     #[error("halted")]
     Halted(#[source] crate::sink::SinkError),
+    /// Key changes may stand before the start, and nobody has read them.
+    #[error(
+        "the group has read {partition} up to offset {next} only, and keys may have changed before {from}: begin there or before, or let the \
+         worker come so far"
+    )]
+    UnknownPast {
+        /// The partition.
+        partition: TopicPartition,
+        /// How far the group's ledger is.
+        next: i64,
+        /// Where the replay was to begin.
+        from: i64,
+    },
+    /// The ledger could not be read.
+    #[error("reading the ledger")]
+    Ledger(#[source] crate::sink::SinkError),
     /// A fault of ours.
     #[error("{0}")]
     Broken(String),
@@ -97,7 +114,10 @@ pub async fn run(engine: Arc<Engine>, config: &Config, request: Request, stop: C
     let topics: BTreeSet<String> = request.entities.iter().filter_map(|id| engine.model.rules.entity(*id).topic.clone()).collect();
     let (kafka, from, until) = (config.kafka.clone(), request.from, request.until);
     let opened = tokio::task::spawn_blocking(move || open(&kafka, &topics, from, until)).await;
-    let (reader, ranges, sizes) = opened.map_err(|error| ReplayError::Broken(error.to_string()))??;
+    let (reader, ranges) = opened.map_err(|error| ReplayError::Broken(error.to_string()))??;
+    if request.apply {
+        refuse_unknown_past(&engine, &request.entities, &ranges).await?;
+    }
     let reader = Arc::new(reader);
     let ended = Arc::new(AtomicBool::new(false));
     let (sender, mut records) = mpsc::channel(10_000);
@@ -113,7 +133,6 @@ pub async fn run(engine: Arc<Engine>, config: &Config, request: Request, stop: C
         reader,
         request,
         ranges,
-        sizes,
         at: BTreeMap::new(),
         waitlist: Waitlist::default(),
         found: Found::default(),
@@ -143,25 +162,42 @@ pub async fn run(engine: Arc<Engine>, config: &Config, request: Request, stop: C
     result.map(|()| found)
 }
 
+/// Where keys may change, what a missing key became is known only if everything before it was read: by the group, or by this replay.
+async fn refuse_unknown_past(engine: &Engine, entities: &[EntityId], ranges: &Ranges) -> Result<(), ReplayError> {
+    let model = &engine.model;
+    for entity in entities.iter().filter(|entity| model.graph.keys_may_change(**entity)) {
+        let Some(topic) = &model.rules.entity(*entity).topic else { continue };
+        for id in model.reach_of_topic(topic) {
+            let progress =
+                ledger::progress(&*model.databases.handle(id).database, &engine.owner.group).await.map_err(ReplayError::Ledger)?;
+            for (partition, (from, _)) in ranges.iter().filter(|(partition, _)| *partition.topic == **topic) {
+                let next = progress.get(partition).map_or(0, |next| next.0);
+                if next < *from {
+                    return Err(ReplayError::UnknownPast { partition: partition.clone(), next, from: *from });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 fn open(
     kafka: &crate::config::Kafka,
     topics: &BTreeSet<String>,
     from: Place,
     until: Place,
-) -> Result<(Reader, Ranges, BTreeMap<String, usize>), rdkafka::error::KafkaError> {
+) -> Result<(Reader, Ranges), rdkafka::error::KafkaError> {
     let reader = Reader::open(kafka)?;
-    let (mut ranges, mut sizes) = (Ranges::new(), BTreeMap::new());
+    let mut ranges = Ranges::new();
     for topic in topics {
-        let partitions = reader.partitions(topic)?;
-        sizes.insert(topic.clone(), partitions.len());
-        for partition in partitions {
+        for partition in reader.partitions(topic)? {
             let range = (reader.offset(&partition, from)?, reader.offset(&partition, until)?);
             ranges.insert(partition, range);
         }
     }
     let start = ranges.iter().map(|(partition, (from, _))| (partition.clone(), NextOffset(*from))).collect();
     reader.assign(&start)?;
-    Ok((reader, ranges, sizes))
+    Ok((reader, ranges))
 }
 
 fn read(reader: Arc<Reader>, sender: mpsc::Sender<Record>, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
@@ -189,7 +225,6 @@ struct Replay<'a> {
     reader: Arc<Reader>,
     request: Request,
     ranges: Ranges,
-    sizes: BTreeMap<String, usize>,
     at: BTreeMap<TopicPartition, i64>,
     waitlist: Waitlist,
     found: Found,
@@ -268,9 +303,7 @@ impl Replay<'_> {
             let ends = asked.await.map_err(|error| ReplayError::Broken(error.to_string()))?;
             self.waitlist.set_barriers(&ends, &all);
         }
-        let of_topic = |topic: &str| all.iter().filter(|partition| &*partition.topic == topic).count();
-        let is_whole = |topic: &str| self.sizes.get(topic).is_some_and(|size| of_topic(topic) >= *size);
-        Ok(self.waitlist.take_proven(&all, &is_whole))
+        Ok(self.waitlist.take_proven(&all))
     }
 
     async fn work(&mut self, batch: Vec<Record>, retries: Vec<Retry>) -> Result<(), ReplayError> {

@@ -97,7 +97,11 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
             }
             Err(error) => {
                 eprintln!("error: {}", chain(&error));
-                if matches!(error, ReplayError::Halted(_)) { Exit::Halted } else { Exit::Unavailable }
+                match error {
+                    ReplayError::Halted(_) => Exit::Halted,
+                    ReplayError::UnknownPast { .. } => Exit::Usage,
+                    ReplayError::Kafka(_) | ReplayError::Ledger(_) | ReplayError::Broken(_) => Exit::Unavailable,
+                }
             }
         }
     });

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::job::{Failure, Job};
-use super::judge::{Subject, home};
+use super::subjects::{Subject, homes};
 use crate::change::{Position, SourcePosition};
 use crate::graph::TargetId;
 use crate::ledger;
@@ -43,23 +43,6 @@ pub(super) async fn of(job: &mut Job<'_>, subjects: &[Subject]) -> Result<BTreeM
     Ok(all)
 }
 
-/// Those of the keys that a row gave up by a key change which is not worked yet. Only entities whose keys may change are asked for.
-pub(super) async fn given_up_keys(
-    job: &mut Job<'_>,
-    keys: BTreeMap<TargetId, BTreeSet<Key>>,
-) -> Result<BTreeSet<(TargetId, Key)>, Failure> {
-    let mut given_up = BTreeSet::new();
-    for (target, keys) in keys {
-        if !job.model.graph.keys_may_change(job.model.graph.target(target).entity) {
-            continue;
-        }
-        let moves = touching(job, target, &keys).await?.into_iter();
-        let open = moves.filter(|one| one.state == MoveState::Open && keys.contains(&one.from));
-        given_up.extend(open.map(|one| (target, one.from)));
-    }
-    Ok(given_up)
-}
-
 /// The old values of open key changes whose new row is told of by these records, with the change and the record.
 pub(super) async fn completed(
     job: &mut Job<'_>,
@@ -68,8 +51,10 @@ pub(super) async fn completed(
 ) -> Result<Vec<(Key, SourcePosition, Position)>, Failure> {
     let (label, group) = (label(job.model, target), job.engine.owner.group.clone());
     let sources: Vec<SourcePosition> = arrivals.iter().map(|(one, _)| one.source.clone()).collect();
-    let Some((session, dialect)) = home(job, target) else { return Ok(Vec::new()) };
-    let halves = ledger::halves(session, dialect, &group, &label, &sources).await?;
+    let mut halves = Vec::new();
+    for (session, dialect) in homes(job, target) {
+        halves.extend(ledger::halves(session, dialect, &group, &label, &sources).await?);
+    }
     let cause = |source: &SourcePosition| arrivals.iter().find(|(one, _)| one.source == *source).map(|(_, cause)| cause.clone());
     let open = halves.into_iter().filter(|one| one.state == MoveState::Open);
     Ok(open
@@ -86,10 +71,11 @@ async fn touching(job: &mut Job<'_>, target: TargetId, keys: &BTreeSet<Key>) -> 
     let (label, group) = (label(job.model, target), job.engine.owner.group.clone());
     let fresh: Vec<Move> = job.reduced.moves.get(&target).into_iter().flatten().map(|(one, _)| one.clone()).collect();
     let mut arrivals: Vec<Arrival> = job.reduced.arrivals.get(&target).into_iter().flatten().map(|(one, _)| one.clone()).collect();
-    let mut moves = match home(job, target) {
-        Some((session, dialect)) => ledger::moves(session, dialect, &group, &label, keys).await?,
-        None => Vec::new(),
-    };
+    let mut known: Vec<Move> = Vec::new();
+    for (session, dialect) in homes(job, target) {
+        known.extend(ledger::moves(session, dialect, &group, &label, keys).await?);
+    }
+    let mut moves = least_worked(known);
     // The ledger knows how far a change was worked; what this batch reads again does not.
     for one in fresh {
         let is_known =
@@ -99,8 +85,16 @@ async fn touching(job: &mut Job<'_>, target: TargetId, keys: &BTreeSet<Key>) -> 
         }
     }
     let halves: Vec<_> = moves.iter().filter(|one| one.to.is_none()).filter_map(|one| one.source.clone()).collect();
-    if let Some((session, dialect)) = home(job, target) {
+    for (session, dialect) in homes(job, target) {
         arrivals.extend(ledger::arrivals(session, dialect, &group, &label, &halves).await?);
     }
     Ok(complete(moves, &arrivals))
+}
+
+/// Each change once. Every database that a change reaches keeps it: as long as one of them has not worked it, it is not worked.
+fn least_worked(mut moves: Vec<Move>) -> Vec<Move> {
+    let change = |one: &Move| (one.from.clone(), one.to.clone(), one.source.as_ref().map(ToString::to_string));
+    moves.sort_by_key(|one| (change(one), one.state));
+    moves.dedup_by_key(|one| change(one));
+    moves
 }

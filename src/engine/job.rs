@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history;
 use super::judge::{self, Judged};
 use super::note;
+use super::subjects;
 use super::{Authority, Batch, Engine, Report, latch, scope};
 use crate::apply;
 use crate::databases::DatabaseId;
@@ -48,8 +48,8 @@ pub(super) struct Job<'a> {
     pub(super) report: Report,
 }
 
-/// Runs all stages. On an error the sessions are dropped, which rolls them back.
-pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>) -> Result<Report, Failure> {
+/// Runs all stages, without the references in `shut`. On an error the sessions are dropped, which rolls them back.
+pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>, shut: &BTreeSet<EdgeId>) -> Result<Report, Failure> {
     let model = &*engine.model;
     let copied: BTreeSet<EntityId> = model.rules.replicas.iter().map(|replica| replica.of).collect();
     let reduced = plan::reduce(&model.graph, &copied, &batch.events);
@@ -65,6 +65,7 @@ pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>
         report: Report::default(),
     };
     job.open().await?;
+    job.latched.extend(shut);
     job.latch_truncated();
     let mut judged = judge::judge(&mut job).await?;
     let plan = job.cascade(&mut judged).await?;
@@ -82,7 +83,7 @@ impl Job<'_> {
             databases.extend(self.model.reach_of_topic(&partition.topic));
         }
         let of_events = self.batch.events.iter().map(|(_, event)| event.entity);
-        let of_retries = self.batch.retries.iter().filter_map(|retry| judge::entity_named(self.model, &retry.pending.entity));
+        let of_retries = self.batch.retries.iter().filter_map(|retry| subjects::entity_named(self.model, &retry.pending.entity));
         for entity in of_events.chain(of_retries).collect::<BTreeSet<_>>() {
             databases.extend(self.model.reach(entity));
         }
@@ -119,7 +120,7 @@ impl Job<'_> {
 
     /// Collects, looks again, plans and applies. Nothing is committed yet.
     async fn cascade(&mut self, judged: &mut Judged) -> Result<Plan, Failure> {
-        let roots = judged.roots(self.model);
+        let roots = judged.roots();
         if roots.is_empty() {
             return Ok(Plan::default());
         }
@@ -140,8 +141,7 @@ impl Job<'_> {
         for edge in doubtful {
             self.shut(edge, "empty-parent", "every parent asked for is missing and the parent's table has no rows at all");
         }
-        let unclear = history::given_up_keys(self, collected.keys_below(&self.model.graph)).await?;
-        let bounds = Bounds { latched: self.latched.clone(), unclear, ..bounds };
+        let bounds = Bounds { latched: self.latched.clone(), ..bounds };
         let would = in_shadow.map(|shadow| {
             plan::plan(shadow.verify(confirmed.clone()), &self.model.graph, &Bounds { scope: Scope::WithShadow, ..bounds.clone() })
         });
@@ -269,13 +269,7 @@ impl Job<'_> {
         }
         let left = |name: &String| limits.rows.count.saturating_sub(used.get(name).copied().unwrap_or(0));
         let window = self.model.graph.edges().map(|(id, edge)| (id, left(&edge.name))).collect();
-        Ok(Bounds {
-            rows_per_event: limits.rows_per_event,
-            latched: self.latched.clone(),
-            window,
-            unclear: BTreeSet::new(),
-            scope: Scope::Enforced,
-        })
+        Ok(Bounds { rows_per_event: limits.rows_per_event, latched: self.latched.clone(), window, scope: Scope::Enforced })
     }
 
     /// A reference over one of its limits is shut (H79, H80).
@@ -286,7 +280,7 @@ impl Job<'_> {
                     self.shut(*edge, "rows-per-event", "one event would touch more rows than `limits.rows_per_event`")
                 }
                 Blocked::Window(edge) => self.shut(*edge, "rows", "the window of `limits.rows` is used up"),
-                Blocked::Restrict(_) | Blocked::Native(_) | Blocked::Latched(_) | Blocked::Unclear(_) => {}
+                Blocked::Restrict(_) | Blocked::Native(_) | Blocked::Latched(_) => {}
             }
         }
     }

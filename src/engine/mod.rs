@@ -22,6 +22,7 @@ mod history;
 mod job;
 mod judge;
 mod note;
+mod subjects;
 
 /// What is to be worked.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +76,8 @@ pub struct Report {
     pub waiting: Vec<Waiting>,
     /// Roots that are pending no longer.
     pub settled: BTreeSet<(TargetId, Key)>,
+    /// Roots that the ledger held as pending, among them.
+    pub settled_later: u64,
     /// Roots that are parked, for whatever reason.
     pub parked: Vec<Pending>,
     /// What was done, root by root.
@@ -174,9 +177,9 @@ impl Engine {
     /// # Errors
     /// If a database is down or refuses, or if the batch is too large. Nothing was changed then that a redo would miss.
     pub async fn work(&self, batch: &Batch, authority: Authority<'_>) -> Result<Report, WorkError> {
-        let mut latched = BTreeSet::new();
+        let (mut latched, mut shut) = (BTreeSet::new(), BTreeSet::new());
         loop {
-            match job::run(self, batch, authority).await {
+            match job::run(self, batch, authority, &shut).await {
                 Ok(mut report) => {
                     report.latched.append(&mut latched);
                     return Ok(report);
@@ -187,7 +190,10 @@ impl Engine {
                     if new.is_empty() || new.is_subset(&latched) {
                         return Err(WorkError::Sink(trouble.error));
                     }
-                    self.shut(&trouble.edges, &new).await.map_err(WorkError::Sink)?;
+                    if !matches!(authority, Authority::Replay { apply: false }) {
+                        self.shut(&trouble.edges, &new).await.map_err(WorkError::Sink)?;
+                    }
+                    shut.extend(trouble.edges);
                     latched.extend(new);
                 }
             }

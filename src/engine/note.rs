@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::history;
 use super::job::{Failure, Job};
-use super::judge::{self, Judged, State, Subject};
+use super::judge::{self, Judged};
+use super::subjects::{self, State, Subject};
 use super::{Authority, Cascade, CascadeLine, Outcome};
 use crate::apply;
-use crate::change::{NextOffset, TopicPartition};
+use crate::change::{NextOffset, SourcePosition, TopicPartition};
 use crate::databases::DatabaseId;
 use crate::graph::TargetId;
 use crate::ledger::{self, AuditLine, Epoch, Pending};
-use crate::plan::{Blocked, Move, MoveState, Plan, RootId};
+use crate::plan::{Blocked, Fate, Move, MoveState, Plan, RootId};
 use crate::sink::SinkError;
 use crate::value::Key;
 
@@ -40,10 +41,14 @@ fn outcomes(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Vec<bool> {
     for subject in &judged.subjects {
         let id = by_place.get(&(subject.target, subject.key.clone()));
         let (outcome, parked) = outcome(job, subject, id.copied(), plan);
-        settled.push(parked.is_none());
+        settled.push(parked.is_none() && subject.state != State::Beside);
+        if subject.state == State::Beside {
+            continue;
+        }
         match parked {
             Some(pending) => job.report.parked.push(pending),
             None => {
+                job.report.settled_later += u64::from(subject.was_pending);
                 job.report.settled.insert((subject.target, subject.key.clone()));
             }
         }
@@ -59,7 +64,7 @@ fn outcomes(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Vec<bool> {
 fn outcome(job: &Job<'_>, subject: &Subject, id: Option<RootId>, plan: &Plan) -> (Outcome, Option<Pending>) {
     let park = |reason: &'static str, detail: &str| (Outcome::Parked(reason), Some(judge::pending(job.model, subject, reason, detail)));
     match &subject.state {
-        State::Alive | State::NoRows(_) => (Outcome::NoEffect, None),
+        State::Alive | State::NoRows | State::Beside => (Outcome::NoEffect, None),
         State::Parked(reason, detail) => park(reason, detail),
         State::Waiting => park("wait", "the topic has not been read past the look-up yet"),
         State::Root(_) => {
@@ -81,27 +86,28 @@ fn why(blocked: Blocked) -> (&'static str, crate::graph::EdgeId) {
         Blocked::Restrict(edge) => ("restrict", edge),
         Blocked::Native(edge) => ("native-restrict", edge),
         Blocked::Latched(edge) => ("latched", edge),
-        Blocked::Unclear(edge) => ("ambiguous", edge),
         Blocked::RowsPerEvent(edge) => ("rows-per-event", edge),
         Blocked::Window(edge) => ("rows", edge),
     }
 }
 
+/// Every database that a root reaches keeps it, and is done with it in the transaction of its own rows: a crash between two commits leaves it
+/// pending where its rows are left.
 async fn write_pending(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Result<(), Failure> {
     let owner = job.engine.owner.clone();
     let mut parked: BTreeMap<DatabaseId, Vec<Pending>> = BTreeMap::new();
     for pending in &job.report.parked {
-        let home = judge::entity_named(job.model, &pending.entity).and_then(|entity| job.model.home(entity));
-        if let Some(home) = home {
-            parked.entry(home).or_default().push(pending.clone());
+        let entity = subjects::entity_named(job.model, &pending.entity);
+        for id in entity.map(|entity| job.model.reach(entity)).unwrap_or_default() {
+            parked.entry(id).or_default().push(pending.clone());
         }
     }
     let mut gone: BTreeMap<DatabaseId, Vec<(String, Vec<String>, Key)>> = BTreeMap::new();
-    for (subject, settled) in judged.subjects.iter().zip(settled) {
+    for (subject, _) in judged.subjects.iter().zip(settled).filter(|(subject, settled)| **settled && subject.was_pending) {
         let target = job.model.graph.target(subject.target);
-        if let (true, true, Some(home)) = (*settled, subject.was_pending, job.model.home(target.entity)) {
-            let name = job.model.graph.node(target.entity).name.clone();
-            gone.entry(home).or_default().push((name, target.columns.clone(), subject.key.clone()));
+        let name = &job.model.graph.node(target.entity).name;
+        for id in job.model.reach(target.entity) {
+            gone.entry(id).or_default().push((name.clone(), target.columns.clone(), subject.key.clone()));
         }
     }
     for (id, session) in &mut job.sessions {
@@ -118,63 +124,48 @@ async fn write_pending(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> 
 
 async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Result<(), Failure> {
     let group = job.engine.owner.group.clone();
-    let targets: BTreeSet<TargetId> = job
-        .reduced
-        .moves
-        .keys()
-        .chain(job.reduced.arrivals.keys())
-        .chain(job.reduced.lived.keys().map(|(target, _)| target))
-        .chain(judged.subjects.iter().map(|subject| &subject.target))
-        .copied()
-        .collect();
+    let reduced = &job.reduced;
+    let of_events = reduced.moves.keys().chain(reduced.arrivals.keys()).chain(reduced.lived.keys().map(|(target, _)| target));
+    let targets: BTreeSet<TargetId> = of_events.chain(judged.subjects.iter().map(|subject| &subject.target)).copied().collect();
     for target in targets {
-        let entity = job.model.graph.target(target).entity;
-        let Some(id) = job.model.home(entity) else { continue };
         let label = history::label(job.model, target);
-        let dialect = job.model.databases.handle(id).database.dialect();
-        let done: Vec<Key> = judged
-            .subjects
-            .iter()
-            .zip(settled)
-            .filter(|(subject, settled)| **settled && subject.target == target && has_moved(subject))
-            .map(|(subject, _)| subject.key.clone())
-            .collect();
-        let follows = job.model.graph.keys_may_change(entity);
-        let lived: BTreeMap<Key, Option<crate::change::SourcePosition>> = job
-            .reduced
-            .lived
-            .iter()
-            .filter(|((of, _), _)| follows && *of == target)
-            .map(|((_, key), source)| (key.clone(), source.clone()))
-            .collect();
+        let follows = job.model.graph.keys_may_change(job.model.graph.target(target).entity);
+        let is_done = |subject: &Subject, settled: bool| settled && subject.target == target && has_moved(subject, follows);
+        let done = judged.subjects.iter().zip(settled).filter(|(subject, settled)| is_done(subject, **settled));
+        let done: Vec<Key> = done.map(|(subject, _)| subject.key.clone()).collect();
+        let lived = job.reduced.lived.iter().filter(|((of, _), _)| follows && *of == target);
+        let lived: BTreeMap<Key, Option<SourcePosition>> = lived.map(|((_, key), source)| (key.clone(), source.clone())).collect();
         let moves = job.reduced.moves.get(&target).cloned().unwrap_or_default();
-        let Some(session) = job.sessions.get_mut(&id) else { continue };
-        ledger::note_moves(session.as_mut(), dialect, &group, &label, &moves).await?;
-        let arrivals = job.reduced.arrivals.get(&target).map_or(&[][..], Vec::as_slice);
-        ledger::note_arrivals(session.as_mut(), dialect, &group, &label, arrivals).await?;
-        if follows {
-            ledger::set_moves(session.as_mut(), dialect, &group, &label, &done, (MoveState::Open, MoveState::Done)).await?;
+        let arrivals = job.reduced.arrivals.get(&target).cloned().unwrap_or_default();
+        for (session, dialect) in subjects::homes(job, target) {
+            ledger::note_moves(session, dialect, &group, &label, &moves).await?;
+            ledger::note_arrivals(session, dialect, &group, &label, &arrivals).await?;
+            ledger::set_moves(session, dialect, &group, &label, &done, (MoveState::Open, MoveState::Done)).await?;
+            let superseded = superseded(session, dialect, &group, &label, &lived).await?;
+            ledger::supersede(session, dialect, &group, &label, &superseded).await?;
         }
-        let superseded = superseded(session.as_mut(), dialect, &group, &label, &lived).await?;
-        ledger::set_moves(session.as_mut(), dialect, &group, &label, &superseded, (MoveState::Done, MoveState::Superseded)).await?;
     }
     Ok(())
 }
 
-fn has_moved(subject: &Subject) -> bool {
-    use crate::plan::Fate;
-    // An open key change of a living key is one that turned out to be none.
-    matches!(&subject.state, State::Root(Fate::Moved(_)) | State::NoRows(Fate::Moved(_) | Fate::Unclear(_)) | State::Alive)
+/// Whether the key's open key changes are done with. Where no reference follows them, children may stay behind, and then they stay open.
+fn has_moved(subject: &Subject, follows: bool) -> bool {
+    match &subject.state {
+        // What is still open of a key that lives has turned out to be no change of it.
+        State::Alive | State::NoRows => true,
+        State::Root(Fate::Moved(_)) => follows || !subject.has_rows,
+        State::Root(_) | State::Parked(..) | State::Waiting | State::Beside => false,
+    }
 }
 
-/// Old keys of finished key changes that had a later event of their own: the key change is no longer the last word on them.
+/// Finished key changes whose old key had a later event of its own: they are no longer the last word on it.
 async fn superseded(
     session: &mut dyn crate::sink::Session,
     dialect: crate::sink::Dialect,
     group: &str,
     label: &str,
-    lived: &BTreeMap<Key, Option<crate::change::SourcePosition>>,
-) -> Result<Vec<Key>, SinkError> {
+    lived: &BTreeMap<Key, Option<SourcePosition>>,
+) -> Result<Vec<Move>, SinkError> {
     let keys: BTreeSet<Key> = lived.keys().cloned().collect();
     let known = ledger::moves(session, dialect, group, label, &keys).await?;
     let is_history = |one: &Move| {
@@ -182,7 +173,7 @@ async fn superseded(
         let compared = later.zip(one.source.as_ref()).and_then(|(later, made)| later.compare(made));
         one.state == MoveState::Done && compared == Some(std::cmp::Ordering::Greater)
     };
-    Ok(known.into_iter().filter(is_history).map(|one| one.from).collect())
+    Ok(known.into_iter().filter(is_history).collect())
 }
 
 /// One line per root and reference, in the database of the rows; and the windows of the references.

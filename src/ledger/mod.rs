@@ -15,8 +15,8 @@ mod progress;
 mod rows;
 
 pub use latches::{GAP, Latch, charge, latches, latches_now, release, shut, windows};
-pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves};
-pub use pending::{Pending, PendingKind, park, pending, pending_by_change, pending_by_key, settle};
+pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
+pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
 pub use progress::{ANEW, Taken, advance, pin_identity, progress, take};
 pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};
 
@@ -48,7 +48,11 @@ fn read_list(text: &str) -> Vec<String> {
 }
 
 fn read_key(text: &str) -> Option<Key> {
-    let cells: Vec<Cell> = read_list(text).into_iter().map(Cell::Value).collect();
+    key_of(read_list(text))
+}
+
+fn key_of(parts: Vec<String>) -> Option<Key> {
+    let cells: Vec<Cell> = parts.into_iter().map(Cell::Value).collect();
     Key::from_cells(&cells)
 }
 
@@ -95,7 +99,7 @@ pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError
         Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
         Err(other) => return Err(other),
     };
-    if version == "1" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
+    if version == "2" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
 }
 
 /// Forgets what is older than it need be: row images past their time, key changes that are done.
@@ -114,7 +118,11 @@ pub async fn expire(session: &mut dyn Session, dialect: Dialect, group: &str, ke
     };
     let sql = format!("DELETE FROM entail_archive WHERE group_id = $1 AND {archived}");
     session.execute(&Statement::fixed("expiring the archive", &sql, vec![text(group)])).await?;
-    let sql = format!("DELETE FROM entail_moves WHERE group_id = $1 AND state <> 'open' AND {moved}");
+    // What a parked root was judged by is kept as long as the root.
+    let sql = format!(
+        "DELETE FROM entail_moves WHERE group_id = $1 AND state <> 'open' AND {moved} AND 0 = (SELECT count(*) FROM entail_pending AS p
+            WHERE p.group_id = entail_moves.group_id AND (p.entity = entail_moves.entity OR entail_moves.entity LIKE p.entity || '(%'))"
+    );
     session.execute(&Statement::fixed("expiring key changes", &sql, vec![text(group), int(keep.as_secs())])).await?;
     Ok(())
 }

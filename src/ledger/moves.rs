@@ -59,6 +59,22 @@ pub async fn set_moves(
     execute(session, over_list(dialect, "updating key changes", sql, columns, binds)).await
 }
 
+/// Notes that the old keys of these finished key changes have had a life of their own since.
+///
+/// # Errors
+/// Those of the database.
+pub async fn supersede(session: &mut dyn Session, dialect: Dialect, group: &str, entity: &str, moves: &[Move]) -> Result<(), SinkError> {
+    let sql = "UPDATE entail_moves SET state = $3 WHERE group_id = $1 AND entity = $2 AND state = $4
+        AND (old_key, new_key, source) IN (SELECT {c0}, {c1}, {c2} FROM {list})";
+    let columns = vec![
+        some(moves.iter().map(|one| key_text(&one.from))),
+        some(moves.iter().map(|one| one.to.as_ref().map(key_text).unwrap_or_default())),
+        some(moves.iter().map(|one| source_text(one.source.as_ref()))),
+    ];
+    let binds = vec![text(group), text(entity), text(state_text(MoveState::Superseded)), text(state_text(MoveState::Done))];
+    execute(session, over_list(dialect, "putting key changes behind", sql, columns, binds)).await
+}
+
 /// Known key changes of an entity that touch one of these keys, at either end.
 ///
 /// # Errors

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Owner, cell, execute, int, key_text, list_text, number, query, read_key, read_list, read_source, some, source_text, text};
+use super::{
+    Owner, cell, execute, int, key_of, key_text, list_text, number, query, read_key, read_list, read_source, some, source_text, text,
+};
 use crate::change::{Position, SourcePosition, TopicPartition};
 use crate::sink::statement::{Dialect, over_list};
 use crate::sink::{Database, Row, Session, SinkError};
@@ -28,8 +30,10 @@ pub struct Pending {
     pub cause: Position,
     /// The key's own partition is that of `cause`.
     pub partition_known: bool,
-    /// The position of its last event in the source's log.
+    /// Where the source made the last change of it: of a deleted one, the last delete.
     pub source: Option<SourcePosition>,
+    /// The other unique values that its row had when it went: columns and values.
+    pub beside: Vec<(Vec<String>, Key)>,
 }
 
 /// What the events said of a pending key.
@@ -63,11 +67,12 @@ impl PendingKind {
 /// Those of the database.
 pub async fn park(session: &mut dyn Session, dialect: Dialect, owner: &Owner, roots: &[Pending]) -> Result<(), SinkError> {
     let sql = "INSERT INTO entail_pending
-            (group_id, rules, entity, columns, root_key, reason, detail, kind, topic, \"partition\", \"offset\", known_partition, source)
-        SELECT $1, $2, {c0}, {c1}, {c2}, {c3}, {c4}, {c5}, {c6}, CAST({c7} AS bigint), CAST({c8} AS bigint), CAST({c9} AS bigint), {c10}
+            (group_id, rules, entity, columns, root_key, reason, detail, kind, topic, \"partition\", \"offset\", known_partition, source,
+            beside)
+        SELECT $1, $2, {c0}, {c1}, {c2}, {c3}, {c4}, {c5}, {c6}, CAST({c7} AS bigint), CAST({c8} AS bigint), CAST({c9} AS bigint), {c10}, {c11}
         FROM {list} WHERE true
         ON CONFLICT (group_id, entity, columns, root_key) DO UPDATE SET reason = excluded.reason, detail = excluded.detail, kind = excluded.kind,
-            source = excluded.source, rules = excluded.rules";
+            source = excluded.source, beside = excluded.beside, rules = excluded.rules";
     let columns = vec![
         some(roots.iter().map(|root| &root.entity)),
         some(roots.iter().map(|root| list_text(&root.columns))),
@@ -80,6 +85,7 @@ pub async fn park(session: &mut dyn Session, dialect: Dialect, owner: &Owner, ro
         some(roots.iter().map(|root| root.cause.offset.to_string())),
         some(roots.iter().map(|root| if root.partition_known { "1" } else { "0" })),
         some(roots.iter().map(|root| source_text(root.source.as_ref()))),
+        some(roots.iter().map(|root| beside_text(&root.beside))),
     ];
     execute(session, over_list(dialect, "noting pending roots", sql, columns, vec![text(&owner.group), text(&owner.rules)])).await
 }
@@ -130,7 +136,17 @@ pub async fn pending(
 
 /// What `read_pending` reads.
 const COLUMNS: &str = "entity, columns, root_key, reason, detail, kind, topic, CAST(\"partition\" AS TEXT), CAST(\"offset\" AS TEXT),
-    CAST(known_partition AS TEXT), source";
+    CAST(known_partition AS TEXT), source, beside";
+
+fn beside_text(beside: &[(Vec<String>, Key)]) -> String {
+    let lists: Vec<(&[String], &[String])> = beside.iter().map(|(columns, key)| (columns.as_slice(), key.parts())).collect();
+    serde_json::to_string(&lists).expect("texts are always JSON")
+}
+
+fn read_beside(text: &str) -> Vec<(Vec<String>, Key)> {
+    let lists: Vec<(Vec<String>, Vec<String>)> = serde_json::from_str(text).unwrap_or_default();
+    lists.into_iter().filter_map(|(columns, parts)| Some((columns, key_of(parts)?))).collect()
+}
 
 fn read_pending(what: &str, row: &Row) -> Result<Option<Pending>, SinkError> {
     let (Some(key), Some(kind)) = (read_key(cell(row, 2)), PendingKind::parse(cell(row, 5))) else { return Ok(None) };
@@ -145,6 +161,7 @@ fn read_pending(what: &str, row: &Row) -> Result<Option<Pending>, SinkError> {
         cause: Position { partition, offset: number(what, row, 8)? },
         partition_known: cell(row, 9) == "1",
         source: read_source(cell(row, 10)),
+        beside: read_beside(cell(row, 11)),
     }))
 }
 
@@ -159,36 +176,10 @@ pub async fn pending_by_key(
     entity: &str,
     keys: &[Key],
 ) -> Result<Vec<Pending>, SinkError> {
-    let sql = "root_key IN (SELECT {c0} FROM {list})";
-    of_entity(session, dialect, (group, entity), "reading pending roots by key", sql, some(keys.iter().map(key_text))).await
-}
-
-/// Pending roots of an entity that these changes of the source brought: the other unique keys of a parent row. A change is told by its position
-/// in the source's log, or by its record where that is not known.
-///
-/// # Errors
-/// Those of the database.
-pub async fn pending_by_change(
-    session: &mut dyn Session,
-    dialect: Dialect,
-    group: &str,
-    entity: &str,
-    changes: &BTreeSet<String>,
-) -> Result<Vec<Pending>, SinkError> {
-    let sql = "CASE WHEN coalesce(source, '') <> '' THEN source
-            ELSE topic || '[' || CAST(\"partition\" AS TEXT) || ']@' || CAST(\"offset\" AS TEXT) END IN (SELECT {c0} FROM {list})";
-    of_entity(session, dialect, (group, entity), "reading pending roots by their change", sql, some(changes)).await
-}
-
-async fn of_entity(
-    session: &mut dyn Session,
-    dialect: Dialect,
-    (group, entity): (&str, &str),
-    what: &str,
-    condition: &str,
-    list: Vec<Option<String>>,
-) -> Result<Vec<Pending>, SinkError> {
-    let sql = format!("SELECT {COLUMNS} FROM entail_pending WHERE group_id = $1 AND entity = $2 AND {condition}");
-    let rows = query(session, over_list(dialect, what, &sql, vec![list], vec![text(group), text(entity)])).await?;
+    let what = "reading pending roots by key";
+    let sql =
+        format!("SELECT {COLUMNS} FROM entail_pending WHERE group_id = $1 AND entity = $2 AND root_key IN (SELECT {{c0}} FROM {{list}})");
+    let columns = vec![some(keys.iter().map(key_text))];
+    let rows = query(session, over_list(dialect, what, &sql, columns, vec![text(group), text(entity)])).await?;
     rows.iter().filter_map(|row| read_pending(what, row).transpose()).collect()
 }

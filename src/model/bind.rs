@@ -22,14 +22,14 @@ pub(super) async fn bind(rules: RuleSet, databases: Databases) -> Result<Model, 
     for (id, _) in rules.entity_ids() {
         binder.entity(id);
     }
-    let drafts: Vec<EdgeDraft> = rules.reference_ids().filter_map(|(id, reference)| binder.reference(id, reference)).collect();
+    let mut drafts: Vec<EdgeDraft> = rules.reference_ids().filter_map(|(id, reference)| binder.reference(id, reference)).collect();
     let mut replicas = Vec::new();
     for (id, replica) in rules.replica_ids() {
         replicas.extend(binder.replica(id, replica).await?);
     }
     let Binder { mut tables, mut problems, warnings, .. } = binder;
     let touched: BTreeSet<EntityId> = drafts.iter().map(|draft| draft.edge.child).collect();
-    let additions = native::follow(&databases, &tables, touched, &drafts)
+    let additions = native::follow(&databases, &tables, touched, &mut drafts)
         .await
         .map_err(|source| BindError::Catalog { place: "native foreign keys".to_owned(), source })?;
     problems.extend(additions.problems);
@@ -206,6 +206,7 @@ impl Binder<'_> {
                 on_update: reference.on_update,
                 mode: reference.mode,
                 origin: Origin::Rule(id),
+                is_native: false,
             },
             parent: reference.parent,
             parent_columns: reference.parent_columns.clone(),

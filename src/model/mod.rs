@@ -134,12 +134,6 @@ impl Model {
         reach
     }
 
-    /// The database that keeps what is pending for an entity.
-    #[must_use]
-    pub fn home(&self, entity: EntityId) -> Option<DatabaseId> {
-        self.reach(entity).first().copied()
-    }
-
     /// The writable databases that keep the ledger for a topic.
     #[must_use]
     pub fn reach_of_topic(&self, topic: &str) -> BTreeSet<DatabaseId> {

@@ -24,7 +24,7 @@ pub(super) async fn follow(
     databases: &Databases,
     known: &[Option<(DatabaseId, TableRef)>],
     touched: BTreeSet<EntityId>,
-    rules: &[EdgeDraft],
+    rules: &mut [EdgeDraft],
 ) -> Result<Additions, SinkError> {
     let mut additions = Additions::default();
     let mut keys: BTreeMap<DatabaseId, Vec<ForeignKey>> = BTreeMap::new();
@@ -55,7 +55,7 @@ pub(super) async fn follow(
                     id
                 }
             };
-            if !is_handled_by(rules, &key, child, parent) {
+            if !hand_over(rules, &key, child, parent) {
                 additions.edges.push(edge(&databases.handle(database).name, &key, child, parent));
             }
             if seen.insert(child) {
@@ -88,21 +88,27 @@ impl Additions {
     }
 }
 
-/// A reference of the rules over the same columns sees to the rows before the native key could.
-fn is_handled_by(rules: &[EdgeDraft], key: &ForeignKey, child: EntityId, parent: EntityId) -> bool {
+/// Whether an enforced reference over the same columns sees to the rows before the native key could. All references over them are told of the key.
+fn hand_over(rules: &mut [EdgeDraft], key: &ForeignKey, child: EntityId, parent: EntityId) -> bool {
     let pairs = |columns: &[String], parents: &[String]| -> BTreeSet<(String, String)> {
         columns.iter().cloned().zip(parents.iter().cloned()).collect()
     };
-    rules.iter().any(|draft| {
-        let sees_to = match draft.edge.on_delete {
-            OnDelete::Cascade | OnDelete::SetNull(_) | OnDelete::SetDefault(_) => draft.edge.when.is_empty(),
-            OnDelete::Set(_) | OnDelete::Restrict | OnDelete::NoAction => false,
-        };
-        sees_to
-            && draft.edge.child == child
+    let same = |draft: &&mut EdgeDraft| {
+        draft.edge.child == child
             && draft.parent == parent
             && pairs(&draft.edge.columns, &draft.parent_columns) == pairs(&key.columns, &key.parent_columns)
-    })
+    };
+    let mut is_seen_to = false;
+    for draft in rules.iter_mut().filter(same) {
+        draft.edge.is_native = true;
+        is_seen_to |= match draft.edge.on_delete {
+            OnDelete::Cascade | OnDelete::SetNull(_) | OnDelete::SetDefault(_) => {
+                draft.edge.when.is_empty() && draft.edge.mode == Mode::Enforce
+            }
+            OnDelete::Set(_) | OnDelete::Restrict | OnDelete::NoAction => false,
+        };
+    }
+    is_seen_to
 }
 
 fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> EdgeDraft {
@@ -123,6 +129,7 @@ fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> 
             on_update: OnUpdate::NoAction,
             mode: Mode::Enforce,
             origin: Origin::Native,
+            is_native: true,
         },
         parent,
         parent_columns: key.parent_columns.clone(),

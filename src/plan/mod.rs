@@ -18,17 +18,13 @@ mod reduce;
 mod tests;
 
 pub use expand::{Expansion, Need};
-pub use moves::{Arrival, KeyHistory, Move, MoveState, Ruling, complete, rule};
-pub use order::{Blocked, Bounds, acts, is_settled, plan};
+pub use moves::{Arrival, KeyHistory, Move, MoveState, Ruling, came_from, complete, rule};
+pub use order::{Blocked, Bounds, acts, is_change, is_settled, plan};
 pub use reduce::{Candidate, Copy, Reduced, reduce};
 
 /// Index of a root in its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RootId(pub u32);
-
-/// A parent row of its batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ParentRow(pub u32);
 
 /// Index of a collected row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,8 +39,9 @@ pub struct Root {
     pub key: Key,
     /// What is thought to have happened to the parent.
     pub fate: Fate,
-    /// Which parent row: roots that are unique keys of one row share it. What a `restrict` refuses, it refuses for the row.
-    pub row: ParentRow,
+    /// What else its parent row was known by: its other unique keys, and values that they changed from. What holds one of them back, such as a
+    /// `restrict`, holds this one (H26).
+    pub beside: BTreeSet<(TargetId, Key)>,
     /// If set, only these child rows may be touched: those that were read before the look-up which the entity's topic has since been read past
     /// (H114).
     pub seen: Option<BTreeSet<Seen>>,
@@ -111,7 +108,7 @@ pub struct Collected {
 pub struct Confirmed {
     /// Roots that are not there (or have moved as said), and whose rows may be touched.
     pub doomed: BTreeSet<RootId>,
-    /// Roots that are not there either, but nothing of theirs may be touched yet: they count for what they refuse.
+    /// Roots that are not there either, but nothing of theirs may be touched (yet): they count for what they refuse.
     pub waiting: BTreeSet<RootId>,
 }
 
@@ -134,20 +131,6 @@ impl Collected {
             let rows = self.children.get(&(*edge, root.key.clone())).map_or(&[][..], Vec::as_slice);
             rows.iter().map(|row| (*edge, &self.row(*row).1))
         })
-    }
-
-    /// The keys by which the rows that were read can themselves be pointed at.
-    #[must_use]
-    pub fn keys_below(&self, graph: &crate::graph::Graph) -> BTreeMap<TargetId, BTreeSet<Key>> {
-        let mut keys: BTreeMap<TargetId, BTreeSet<Key>> = BTreeMap::new();
-        for (entity, row) in &self.rows {
-            for (target, columns) in graph.targets_of(*entity) {
-                if let Some(key) = expand::columns_key(&columns.columns, row) {
-                    keys.entry(target).or_default().insert(key);
-                }
-            }
-        }
-        keys
     }
 
     /// How many rows were read.

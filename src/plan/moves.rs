@@ -44,7 +44,17 @@ pub fn complete(moves: Vec<Move>, arrivals: &[Arrival]) -> Vec<Move> {
         Some(arrival) => Move { to: Some(arrival.key.clone()), ..one },
         None => one,
     });
-    completed.filter(|one| one.to.as_ref() != Some(&one.from)).collect()
+    let changes: Vec<Move> = completed.filter(|one| one.to.as_ref() != Some(&one.from)).collect();
+    let pairs: BTreeSet<(&Key, Option<&Key>)> = changes.iter().map(|one| (&one.from, one.to.as_ref())).collect();
+    let has_way_back = |one: &Move| one.to.as_ref().is_some_and(|to| pairs.contains(&(to, Some(&one.from))));
+    changes.iter().filter(|one| !has_way_back(one) || !is_undone(one, &changes)).cloned().collect()
+}
+
+/// The row took its old key back, and no other row had a part in it: who points there may mean this row alone.
+fn is_undone(one: &Move, moves: &[Move]) -> bool {
+    let is_way_back = |other: &Move| other.to.as_ref() == Some(&one.from) && Some(&other.from) == one.to.as_ref() && later(other, one);
+    let is_part_of_it = |other: &Move| other == one || other.from != one.from && other.to.as_ref() != Some(&one.from) || is_way_back(other);
+    moves.iter().any(is_way_back) && moves.iter().all(is_part_of_it)
 }
 
 /// How far a key change was worked.
@@ -65,7 +75,7 @@ pub struct KeyHistory {
     pub key: Key,
     /// A delete event said that it is gone (not just a tombstone, not just a key change).
     pub deleted: bool,
-    /// Where the source made the last event on it.
+    /// Where the source made its last delete.
     pub source: Option<SourcePosition>,
     /// Some reference follows changes of this entity's keys.
     pub keys_may_change: bool,
@@ -101,6 +111,23 @@ pub fn rule(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> boo
         return Ruling::Park("the key changed before it was deleted, and no reference follows key changes");
     }
     follow(first, moves, present)
+}
+
+/// The old keys that lead to this one by key changes which are not worked yet.
+#[must_use]
+pub fn came_from(key: &Key, moves: &[Move]) -> BTreeSet<Key> {
+    let mut found = BTreeSet::from([key.clone()]);
+    let mut open = vec![key.clone()];
+    while let Some(key) = open.pop() {
+        let leads_here = |one: &&Move| one.state == MoveState::Open && one.to.as_ref() == Some(&key);
+        for one in moves.iter().filter(leads_here) {
+            if found.insert(one.from.clone()) {
+                open.push(one.from.clone());
+            }
+        }
+    }
+    found.remove(key);
+    found
 }
 
 /// The tombstone of a key change says it again, without a position: read in a batch of its own it must not pass for a change of its own.

@@ -5,11 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::{columns_key, from_root};
-use super::{
-    Assignment, ChildRow, Collected, Fate, ParentRow, Plan, Root, RootId, RowId, Scope, Seen, Step, StepAction, StepRow, Verified,
-};
+use super::{Assignment, ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Scope, Seen, Step, StepAction, StepRow, Verified};
 use crate::graph::{Edge, EdgeId, Graph, Origin, TargetId};
-use crate::rules::{EntityId, OnDelete, OnUpdate};
+use crate::rules::{EntityId, Mode, OnDelete, OnUpdate};
 use crate::value::{Cell, Key};
 
 /// Whether a reference acts on rows whose parent has this fate (rather than only counting them).
@@ -27,8 +25,6 @@ pub struct Bounds {
     pub latched: BTreeSet<EdgeId>,
     /// Rows that each reference may still touch in its window.
     pub window: BTreeMap<EdgeId, u64>,
-    /// Keys of middle rows that another row gave up by a key change which is not worked yet: who points there may mean the other row.
-    pub unclear: BTreeSet<(TargetId, Key)>,
     /// Which references are followed.
     pub scope: Scope,
 }
@@ -44,8 +40,6 @@ pub enum Blocked {
     Latched(EdgeId),
     /// Its subtree has more rows than one event may touch.
     RowsPerEvent(EdgeId),
-    /// A row in its subtree has a key that another row had before, and not all who mean that other row have followed it.
-    Unclear(EdgeId),
     /// A reference in its subtree has used up its window.
     Window(EdgeId),
 }
@@ -65,25 +59,25 @@ type Touches = BTreeMap<RowId, Touch>;
 pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
     let Verified { collected, confirmed } = verified;
     let planner = Planner { graph, collected: &collected, bounds };
-    let walk = |(id, root): (RootId, &Root)| (id, root.row, planner.walk(id, root));
-    let walks: Vec<_> = collected.roots().filter(|(id, _)| confirmed.doomed.contains(id)).map(walk).collect();
+    let doomed = collected.roots().filter(|(id, _)| confirmed.doomed.contains(id));
+    let walks: Vec<_> = doomed.map(|(id, root)| (id, root, planner.walk(id, root))).collect();
     let waiting = collected.roots().filter(|(id, _)| confirmed.waiting.contains(id));
-    let waiting = waiting.map(|(id, root)| (id, root.row, planner.walk_waiting(id, root)));
+    let waiting = waiting.map(|(id, root)| (root, planner.walk_waiting(id, root)));
     // What holds one unique key of a parent row back holds what hangs on its others: a walk that ends early may not have come to a `restrict`.
-    let held = |(_, row, walk): (RootId, ParentRow, &Result<Walk, Blocked>)| Some((row, *walk.as_ref().err()?));
-    let mut refused: BTreeMap<ParentRow, Blocked> = walks.iter().filter_map(|(id, row, walk)| held((*id, *row, walk))).collect();
-    refused.extend(waiting.filter_map(|(id, row, walk)| held((id, row, &walk))));
+    let held = |root: &Root, walk: &Result<Walk, Blocked>| Some(((root.target, root.key.clone()), *walk.as_ref().err()?));
+    let mut refused: BTreeMap<(TargetId, Key), Blocked> = walks.iter().filter_map(|(_, root, walk)| held(root, walk)).collect();
+    refused.extend(waiting.filter_map(|(root, walk)| held(root, &walk)));
     let mut plan = Plan::default();
     // Holding one root back may leave a row that another root's native key trips over: again, until nothing changes.
     loop {
         let mut touches = Touches::new();
         plan.orphans.clear();
         let mut window = bounds.window.clone();
-        for (id, row, walk) in &walks {
+        for (id, root, walk) in &walks {
             if plan.blocked.contains_key(id) {
                 continue;
             }
-            let blocked = match (walk, refused.get(row)) {
+            let blocked = match (walk, root.beside.iter().find_map(|other| refused.get(other))) {
                 (Err(blocked), _) | (Ok(_), Some(blocked)) => Some(*blocked),
                 (Ok(walk), None) => overdrawn(&walk.per_edge, &mut window).map(Blocked::Window),
             };
@@ -99,8 +93,8 @@ pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
         match planner.natively_refused(&touches) {
             Some((root, edge)) => {
                 plan.blocked.insert(root, Blocked::Native(edge));
-                if let Some((_, row, _)) = walks.iter().find(|(id, ..)| *id == root) {
-                    refused.insert(*row, Blocked::Native(edge));
+                if let Some((_, root, _)) = walks.iter().find(|(id, ..)| *id == root) {
+                    refused.insert((root.target, root.key.clone()), Blocked::Native(edge));
                 }
             }
             None => {
@@ -148,6 +142,20 @@ struct Walk {
     touches: Touches,
     per_edge: BTreeMap<EdgeId, u64>,
     orphans: BTreeMap<EdgeId, u64>,
+    /// Rows below a row of which others are left alone: they go another time, if at all.
+    looked_at: BTreeSet<RowId>,
+}
+
+/// How rows were come to.
+#[derive(Clone, Copy)]
+struct Reached<'a> {
+    root: RootId,
+    edge_id: EdgeId,
+    edge: &'a Edge,
+    /// What happened to the row that they point at.
+    fate: &'a Fate,
+    /// They are left alone, and counted for what they refuse.
+    hands_off: bool,
 }
 
 struct Planner<'a> {
@@ -166,64 +174,62 @@ impl Planner<'_> {
         let mut walk = Walk::default();
         let mut open = Vec::new();
         for (edge_id, edge) in self.graph.edges_at(root.target).filter(|(_, edge)| from_root(edge, self.bounds.scope)) {
-            let rows: Vec<RowId> =
-                self.children(edge_id, &root.key).iter().copied().filter(|row| self.may_touch(root, edge_id, *row)).collect();
-            self.reach(id, edge_id, edge, &root.fate, &rows, &mut walk, &mut open)?;
+            let may_touch = |row: &RowId| !is_change(edge, &root.fate) || self.may_touch(root, (edge_id, edge), *row);
+            let rows: Vec<RowId> = self.children(edge_id, &root.key).iter().copied().filter(may_touch).collect();
+            self.reach(Reached { root: id, edge_id, edge, fate: &root.fate, hands_off: false }, &rows, &mut walk, &mut open)?;
         }
-        while let Some(row) = open.pop() {
+        while let Some((row, hands_off)) = open.pop() {
             let (entity, child) = self.collected.row(row);
+            // Where keys may change, a row below may mean another row that had this key before: it is seen to when this row's own removal is
+            // told, with all that was told before it. Until then it counts for what it refuses. A native key leaves no doubt.
+            let in_doubt = self.graph.keys_may_change(*entity);
             for (target, columns) in self.graph.targets_of(*entity) {
                 let Some(key) = columns_key(&columns.columns, child) else { continue };
-                if self.bounds.unclear.contains(&(target, key.clone()))
-                    && let Some((edge, _)) = self.graph.edges_at(target).next()
-                {
-                    return Err(Blocked::Unclear(edge));
-                }
                 for (edge_id, edge) in self.graph.edges_at(target).filter(|(_, edge)| self.bounds.scope.includes(edge)) {
+                    let hands_off = hands_off || in_doubt && !edge.is_native;
                     let rows = self.children(edge_id, &key).to_vec();
-                    self.reach(id, edge_id, edge, &Fate::Gone, &rows, &mut walk, &mut open)?;
+                    self.reach(Reached { root: id, edge_id, edge, fate: &Fate::Gone, hands_off }, &rows, &mut walk, &mut open)?;
                 }
             }
         }
         Ok(walk)
     }
 
-    /// What holds back a root of which nothing may be touched yet. Of an unclear one, a `restrict` counts whichever of the two befell it.
+    /// What holds back a root of which nothing may be touched yet. Of an unclear one, whatever may refuse one of the things that may have befallen
+    /// it: its rows are not followed further down, so a reference that leads to a `restrict` counts as one.
     fn walk_waiting(&self, id: RootId, root: &Root) -> Result<Walk, Blocked> {
         if !matches!(root.fate, Fate::Unclear(_)) {
             return self.walk(id, root);
         }
-        let restricts = |edge: &Edge| edge.on_delete == OnDelete::Restrict || edge.on_update == OnUpdate::Restrict;
-        let mut edges = self.graph.edges_at(root.target).filter(|(_, edge)| from_root(edge, self.bounds.scope) && restricts(edge));
-        match edges.find(|(edge, _)| !self.children(*edge, &root.key).is_empty()) {
-            Some((edge, _)) => Err(Blocked::Restrict(edge)),
-            None => Ok(Walk::default()),
+        let edges = self.graph.edges_at(root.target);
+        for (id, _) in edges.filter(|(_, edge)| from_root(edge, self.bounds.scope) && self.graph.may_refuse(edge)) {
+            if self.bounds.latched.contains(&id) {
+                return Err(Blocked::Latched(id));
+            }
+            if !self.children(id, &root.key).is_empty() {
+                return Err(Blocked::Restrict(id));
+            }
         }
+        Ok(Walk::default())
     }
 
-    fn may_touch(&self, root: &Root, edge: EdgeId, row: RowId) -> bool {
+    /// Whether a row was read before the look-up that proves its root gone. What is in shadow is only counted.
+    fn may_touch(&self, root: &Root, (edge_id, edge): (EdgeId, &Edge), row: RowId) -> bool {
         let child = &self.collected.row(row).1;
-        root.seen.as_ref().is_none_or(|seen| seen.contains(&Seen { edge, key: child.key.clone(), version: child.version.clone() }))
+        let seen = || Seen { edge: edge_id, key: child.key.clone(), version: child.version.clone() };
+        edge.mode == Mode::Shadow || root.seen.as_ref().is_none_or(|rows| rows.contains(&seen()))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of the walk: what is reached, and where it is noted")]
-    fn reach(
-        &self,
-        root: RootId,
-        edge_id: EdgeId,
-        edge: &Edge,
-        fate: &Fate,
-        rows: &[RowId],
-        walk: &mut Walk,
-        open: &mut Vec<RowId>,
-    ) -> Result<(), Blocked> {
+    fn reach(&self, reached: Reached<'_>, rows: &[RowId], walk: &mut Walk, open: &mut Vec<(RowId, bool)>) -> Result<(), Blocked> {
+        let Reached { root, edge_id, edge, fate, hands_off } = reached;
         if self.bounds.latched.contains(&edge_id) {
             return Err(Blocked::Latched(edge_id));
         }
         if rows.is_empty() {
             return Ok(());
         }
-        match what(edge, fate) {
+        let deletes = match what(edge, fate) {
+            What::Orphan if hands_off => return Ok(()),
             What::Orphan => {
                 *walk.orphans.entry(edge_id).or_default() += u64::try_from(rows.len()).unwrap_or(u64::MAX);
                 return Ok(());
@@ -231,10 +237,15 @@ impl Planner<'_> {
             // A native key without an action is judged at the end, when it is known what else goes.
             What::Refuse if edge.origin == Origin::Native => return Ok(()),
             What::Refuse => return Err(Blocked::Restrict(edge_id)),
-            What::Delete | What::Update => {}
+            What::Delete => true,
+            What::Update => false,
+        };
+        if hands_off {
+            let fresh = rows.iter().filter(|row| deletes && walk.looked_at.insert(**row));
+            open.extend(fresh.map(|row| (*row, true)));
+            return Ok(());
         }
         for row in rows {
-            let deletes = what(edge, fate) == What::Delete;
             if !deletes && is_settled(edge, fate, &self.collected.row(*row).1) {
                 continue;
             }
@@ -243,7 +254,7 @@ impl Planner<'_> {
             if deletes {
                 if touch.delete.is_none() {
                     touch.delete = Some(edge_id);
-                    open.push(*row);
+                    open.push((*row, false));
                     *walk.per_edge.entry(edge_id).or_default() += 1;
                 }
             } else if touch.updates.insert(edge_id, fate.clone()).is_none() {
@@ -351,6 +362,12 @@ fn what(edge: &Edge, fate: &Fate) -> What {
         Fate::Unclear(_) if edge.on_delete == OnDelete::NoAction && edge.on_update == OnUpdate::NoAction => What::Orphan,
         Fate::Unclear(_) => What::Refuse,
     }
+}
+
+/// Whether a reference changes rows whose parent has this fate.
+#[must_use]
+pub fn is_change(edge: &Edge, fate: &Fate) -> bool {
+    matches!(what(edge, fate), What::Delete | What::Update)
 }
 
 /// What one reference writes into a row. Values per row are pushed onto `new`.

@@ -19,12 +19,30 @@ pub struct Candidate {
     pub deleted: bool,
     /// Some event said that the key changed.
     pub moved: bool,
-    /// Where the source made the last change of it.
+    /// Where the source made the last change of it: of a deleted one, the last delete.
     pub source: Option<SourcePosition>,
     /// The record that answers for it.
     pub cause: Position,
-    /// `cause` stands on the key's own partition.
+    /// `cause` stands on the key's own partition, and all other events on it do.
     pub partition_known: bool,
+    /// The other unique values that its row had when it went.
+    pub beside: BTreeSet<(TargetId, Key)>,
+}
+
+impl Candidate {
+    /// Nothing was said yet.
+    #[must_use]
+    pub fn new(cause: Position, partition_known: bool) -> Self {
+        Self { deleted: false, moved: false, source: None, cause, partition_known, beside: BTreeSet::new() }
+    }
+
+    /// Some event told of the row's end at this position. The last one counts, in whatever order they are read.
+    pub fn delete(&mut self, source: Option<&SourcePosition>) {
+        if !self.deleted || !is_older(source, self.source.as_ref()) {
+            self.source = source.cloned().or_else(|| self.source.take());
+        }
+        self.deleted = true;
+    }
 }
 
 /// What is to be done with a row of an entity's copies.
@@ -84,15 +102,16 @@ impl Reducer<'_> {
                     self.moved(at, event, target, (old, Some(key)), Word::MovedElsewhere);
                     self.arrived(at, event);
                 }
-                self.reduced.lived.insert((target, key.clone()), event.source.clone());
+                self.lived(target, key.clone(), event);
                 self.other_columns_changed(at, event);
                 let row = Some(event.after.clone());
                 self.copy(at, event, key, row, event.reread || event.source.is_none());
             }
             Operation::Delete { key } => {
                 self.candidate(at, event, target, key.clone(), Word::Deleted);
-                self.reduced.lived.insert((target, key.clone()), event.source.clone());
+                self.lived(target, key.clone(), event);
                 self.other_columns_gone(at, event);
+                self.went_together(event, key, None);
                 self.copy(at, event, key, None, false);
             }
             Operation::KeyChange { key, to } => {
@@ -108,6 +127,7 @@ impl Reducer<'_> {
                         self.moved(at, event, other, (&value, None), Word::Moved);
                     }
                 }
+                self.went_together(event, key, None);
                 self.copy(at, event, key, None, false);
             }
             Operation::Hint { key } => {
@@ -152,19 +172,39 @@ impl Reducer<'_> {
         if self.graph.edges_at(target).next().is_none() {
             return;
         }
-        let fresh =
-            Candidate { deleted: false, moved: false, source: None, cause: at.clone(), partition_known: word != Word::MovedElsewhere };
-        let candidate = self.reduced.candidates.entry((target, key)).or_insert(fresh);
-        match word {
-            Word::Deleted => candidate.deleted = true,
-            Word::Moved | Word::MovedElsewhere => candidate.moved = true,
-            Word::Hint => {}
-        }
-        if word != Word::MovedElsewhere && !candidate.partition_known {
+        // The records of a key stand on one partition; those of another unique value on that of whatever row has it.
+        let is_home = word != Word::MovedElsewhere && target == self.graph.key_target(event.entity);
+        let candidate = self.reduced.candidates.entry((target, key)).or_insert_with(|| Candidate::new(at.clone(), is_home));
+        if is_home && !candidate.partition_known {
             (candidate.cause, candidate.partition_known) = (at.clone(), true);
         }
-        if event.source.is_some() {
-            candidate.source = event.source.clone();
+        candidate.moved |= matches!(word, Word::Moved | Word::MovedElsewhere);
+        if word == Word::Deleted {
+            candidate.delete(event.source.as_ref());
+        } else if event.source.is_some() && !candidate.deleted {
+            candidate.source.clone_from(&event.source);
+        }
+    }
+
+    fn lived(&mut self, target: TargetId, key: Key, event: &ChangeEvent) {
+        let last = self.reduced.lived.entry((target, key)).or_default();
+        if !is_older(event.source.as_ref(), last.as_ref()) {
+            last.clone_from(&event.source);
+        }
+    }
+
+    /// The unique values of one row that this event tells the end of, all of them or those that changed, know each other.
+    fn went_together(&mut self, event: &ChangeEvent, key: &Key, changed: Option<&BTreeSet<TargetId>>) {
+        let mut values = BTreeSet::from([(self.graph.key_target(event.entity), key.clone())]);
+        for (target, columns) in self.other_targets(event.entity) {
+            values.extend(key_in(&columns, &event.before).map(|value| (target, value)));
+        }
+        let is_pointed_at = |target: &TargetId| self.graph.edges_at(*target).next().is_some();
+        values.retain(|(target, _)| is_pointed_at(target) && changed.is_none_or(|changed| changed.contains(target)));
+        for value in &values {
+            if let Some(candidate) = self.reduced.candidates.get_mut(value) {
+                candidate.beside.extend(values.iter().filter(|other| *other != value).cloned());
+            }
         }
     }
 
@@ -179,19 +219,25 @@ impl Reducer<'_> {
 
     /// An update that changes unique columns other than the key is a key change for the references that point at them.
     fn other_columns_changed(&mut self, at: &Position, event: &ChangeEvent) {
+        let mut changed = BTreeSet::new();
         for (target, columns) in self.other_targets(event.entity) {
             let Some(after) = key_in(&columns, &event.after) else {
                 // Nothing points at a null: what becomes of the children is not known, so they are listed rather than forgotten.
                 let is_null = columns.iter().any(|column| event.after.get(column) == Some(&Cell::Null));
                 if let Some(before) = key_in(&columns, &event.before).filter(|_| is_null) {
                     self.moved(at, event, target, (&before, None), Word::Moved);
+                    changed.insert(target);
                 }
                 continue;
             };
             if let Some(before) = key_in(&columns, &event.before).filter(|before| *before != after) {
                 self.moved(at, event, target, (&before, Some(&after)), Word::Moved);
+                changed.insert(target);
             }
-            self.reduced.lived.insert((target, after), event.source.clone());
+            self.lived(target, after, event);
+        }
+        if let (true, Operation::Upsert { key, .. }) = (changed.len() > 1, &event.operation) {
+            self.went_together(event, key, Some(&changed));
         }
     }
 
@@ -212,11 +258,7 @@ impl Reducer<'_> {
             std::collections::btree_map::Entry::Occupied(mut occupied) => {
                 let known = occupied.get_mut();
                 // An older event that comes later (a repeat, a snapshot read) does not undo a newer one. Without a position the order read decides.
-                let stale = match (&copy.source, &known.source) {
-                    (Some(new), Some(old)) => new.compare(old) == Some(std::cmp::Ordering::Less),
-                    _ => false,
-                };
-                if !stale {
+                if !is_older(copy.source.as_ref(), known.source.as_ref()) {
                     let source = copy.source.clone().or_else(|| known.source.clone());
                     *known = Copy { source, ..copy };
                 }
@@ -265,6 +307,11 @@ enum Word {
     /// Said by the new key's record, which may stand on another partition.
     MovedElsewhere,
     Hint,
+}
+
+/// Older, where both are known.
+fn is_older(one: Option<&SourcePosition>, other: Option<&SourcePosition>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one.compare(other) == Some(std::cmp::Ordering::Less))
 }
 
 fn key_in(columns: &[String], image: &RowImage) -> Option<Key> {

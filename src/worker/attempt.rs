@@ -237,7 +237,11 @@ impl Attempts {
             };
             self.done.fates.entry(record.at.clone()).or_insert(fate);
             self.done.progress.insert(record.at.partition.clone(), record.at.next());
-            if let Ok(change::Decoded { source: Some(source), .. }) = decoded {
+            // A snapshot tells of rows, at positions at which it does not tell of what was done.
+            let is_snapshot = |content: &Content| matches!(content, Content::Events(events) if events.iter().any(|event| event.snapshot));
+            if let Ok(change::Decoded { source: Some(source), content }) = decoded
+                && !is_snapshot(content)
+            {
                 self.done.sources.push((record.at.partition.clone(), source.clone()));
             }
         }

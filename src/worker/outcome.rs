@@ -46,6 +46,7 @@ impl Worker<'_> {
             *self.accounts.shadow.entry(name.clone()).or_default() += rows;
         }
         self.accounts.spared += report.spared;
+        self.accounts.settled_later += report.settled_later;
         self.has_latched |= !report.latched.is_empty();
         for latch in &report.latched {
             tracing::error!(scope = latch.scope, reason = latch.reason, detail = latch.detail, "latched until it is released");

@@ -134,6 +134,23 @@ async fn known_starts(
     Ok(known)
 }
 
+/// How far partitions are durable in every database that their topics reach, by the ledger. One that some ledger does not know is left out.
+pub(crate) async fn durable(
+    engine: &Engine,
+    partitions: &BTreeSet<TopicPartition>,
+) -> Result<BTreeMap<TopicPartition, NextOffset>, SinkError> {
+    let mut ledgers: BTreeMap<DatabaseId, BTreeMap<TopicPartition, NextOffset>> = BTreeMap::new();
+    for id in engine.model.targets() {
+        ledgers.insert(id, ledger::progress(&*engine.model.databases.handle(id).database, &engine.owner.group).await?);
+    }
+    let least = |partition: &TopicPartition| {
+        let reach = engine.model.reach_of_topic(&partition.topic);
+        let known: Option<Vec<NextOffset>> = reach.iter().map(|id| ledgers.get(id)?.get(partition).copied()).collect();
+        known?.into_iter().min()
+    };
+    Ok(partitions.iter().filter_map(|partition| Some((partition.clone(), least(partition)?))).collect())
+}
+
 /// Shuts a partition in the ledger of the databases that its topic reaches.
 pub(crate) async fn shut_partition(engine: &Engine, partition: &TopicPartition, reason: &str, detail: &str) -> Result<(), SinkError> {
     let latch = Latch { scope: scope(partition), reason: reason.to_owned(), detail: detail.to_owned() };

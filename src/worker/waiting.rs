@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{EXPIRE, RETRY_PARKED, Worker, markers};
+use super::{EXPIRE, RETRY_PARKED, Worker, markers, take};
 use crate::change::{self, Record, TopicPartition, TopicSpec};
 use crate::databases::DatabaseId;
 use crate::engine::Retry;
@@ -32,12 +32,31 @@ impl Worker<'_> {
         self.owned.iter().filter(|(_, owned)| !owned.halted).map(|(partition, _)| partition.clone()).collect()
     }
 
+    /// All partitions of our topics, whoever works them.
+    fn all_partitions(&self) -> BTreeSet<TopicPartition> {
+        let of_topic = |(topic, size): (&String, &usize)| {
+            let topic: Arc<str> = Arc::from(topic.as_str());
+            (0..i32::try_from(*size).unwrap_or(i32::MAX)).map(move |partition| TopicPartition { topic: Arc::clone(&topic), partition })
+        };
+        self.topic_sizes.iter().flat_map(of_topic).collect()
+    }
+
+    /// How far other workers of the group are: what they have read and made durable counts as read.
+    async fn hear_of_others(&mut self) {
+        let mut awaited = self.waitlist.behind();
+        awaited.retain(|partition| !self.owned.contains_key(partition));
+        if awaited.is_empty() {
+            return;
+        }
+        match take::durable(&self.shared.engine, &awaited).await {
+            Ok(durable) => durable.iter().for_each(|(partition, next)| self.waitlist.on_progress(partition, *next)),
+            Err(error) => tracing::warn!(error = %chain(&error), "the progress of other workers cannot be read now"),
+        }
+        self.collect_proven();
+    }
+
     pub(super) fn collect_proven(&mut self) {
-        let all = self.partitions();
-        // With several workers, a key of unknown partition waits for the owner of its partition.
-        let of_topic = |topic: &str| all.iter().filter(|partition| &*partition.topic == topic).count();
-        let is_whole = |topic: &str| self.topic_sizes.get(topic).is_some_and(|size| of_topic(topic) >= *size);
-        let proven = self.waitlist.take_proven(&all, &is_whole);
+        let proven = self.waitlist.take_proven(&self.all_partitions());
         self.retries.extend(proven);
     }
 
@@ -52,7 +71,7 @@ impl Worker<'_> {
         if self.ends.is_some() || self.waitlist.is_empty() {
             return;
         }
-        let wanted = self.waitlist.wanted(&self.partitions());
+        let wanted = self.waitlist.wanted(&self.all_partitions());
         if !wanted.is_empty() {
             let (answer, ends) = oneshot::channel();
             drop(source.commands.send(Command::Watermarks(wanted.into_iter().collect(), answer)));
@@ -63,7 +82,7 @@ impl Worker<'_> {
     pub(super) fn on_ends(&mut self, ends: BTreeMap<TopicPartition, Watermarks>) {
         self.ends = None;
         let ends = ends.into_iter().map(|(partition, marks)| (partition, marks.high)).collect();
-        self.waitlist.set_barriers(&ends, &self.partitions());
+        self.waitlist.set_barriers(&ends, &self.all_partitions());
         self.collect_proven();
     }
 
@@ -79,6 +98,7 @@ impl Worker<'_> {
         if !self.waitlist.is_empty() && now >= self.mark_at {
             self.mark_at = now + MARK;
             markers::mark(&self.shared.engine.model, &self.waitlist.targets()).await;
+            self.hear_of_others().await;
         }
         if now >= self.expire_at {
             self.expire_at = now + EXPIRE;

@@ -27,14 +27,16 @@ pub(crate) struct Waitlist {
 #[derive(Debug)]
 struct Entry {
     waiting: Waiting,
-    /// Where the partitions ended when a marker behind the look-up had come through.
+    /// A marker behind the look-up had come through when the ends of partitions were asked for last.
+    asked: bool,
+    /// Where the partitions ended then.
     barriers: BTreeMap<TopicPartition, i64>,
 }
 
 impl Waitlist {
     /// Adds a root, or replaces what was known of it by a newer look-up.
     pub(crate) fn insert(&mut self, waiting: Waiting) {
-        self.entries.insert((waiting.target, waiting.pending.key.clone()), Entry { waiting, barriers: BTreeMap::new() });
+        self.entries.insert((waiting.target, waiting.pending.key.clone()), Entry { waiting, asked: false, barriers: BTreeMap::new() });
     }
 
     /// Forgets a root that is settled.
@@ -93,20 +95,20 @@ impl Waitlist {
     }
 
     /// Partitions whose ends must be asked for: a marker behind a look-up has come through, and nothing shows yet that they were read so far.
-    pub(crate) fn wanted(&self, all: &BTreeSet<TopicPartition>) -> BTreeSet<TopicPartition> {
-        let lacking = self.entries.values().filter(|entry| self.marker_is_past(entry)).flat_map(|entry| {
-            let partitions = needed(entry, all);
-            partitions.into_iter().filter(|partition| !entry.barriers.contains_key(partition)).collect::<Vec<_>>()
-        });
-        lacking.collect()
+    pub(crate) fn wanted(&mut self, all: &BTreeSet<TopicPartition>) -> BTreeSet<TopicPartition> {
+        let mut wanted = BTreeSet::new();
+        for entry in self.entries.values_mut() {
+            entry.asked = marker_is_past(&entry.waiting, &self.read, &self.markers);
+            if entry.asked {
+                wanted.extend(needed(entry, all).into_iter().filter(|partition| !entry.barriers.contains_key(partition)));
+            }
+        }
+        wanted
     }
 
-    /// Takes the ends of partitions, asked for after the marker came through.
+    /// Takes the answer to what was wanted last.
     pub(crate) fn set_barriers(&mut self, ends: &BTreeMap<TopicPartition, i64>, all: &BTreeSet<TopicPartition>) {
-        let past: Vec<(TargetId, Key)> =
-            self.entries.iter().filter(|(_, entry)| self.marker_is_past(entry)).map(|(id, _)| id.clone()).collect();
-        for id in past {
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
+        for entry in self.entries.values_mut().filter(|entry| entry.asked) {
             for partition in needed(entry, all) {
                 if let Some(end) = ends.get(&partition) {
                     entry.barriers.entry(partition).or_insert(*end);
@@ -115,42 +117,50 @@ impl Waitlist {
         }
     }
 
-    /// Takes out the roots for which everything before their look-up has been read. `all` are the partitions of this worker; `is_whole` says
-    /// whether it has all partitions of a topic.
-    pub(crate) fn take_proven(&mut self, all: &BTreeSet<TopicPartition>, is_whole: &dyn Fn(&str) -> bool) -> Vec<Retry> {
+    /// Partitions that some root waits for, and that are not worked so far yet.
+    pub(crate) fn behind(&self) -> BTreeSet<TopicPartition> {
+        let barriers = self.entries.values().flat_map(|entry| &entry.barriers);
+        barriers
+            .filter(|(partition, end)| self.worked.get(partition).is_none_or(|next| next.0 < **end))
+            .map(|(one, _)| one.clone())
+            .collect()
+    }
+
+    /// Takes out the roots for which everything before their look-up has been read. `all` are the partitions of their topics, whoever works them.
+    pub(crate) fn take_proven(&mut self, all: &BTreeSet<TopicPartition>) -> Vec<Retry> {
         let proven: Vec<(TargetId, Key)> =
-            self.entries.iter().filter(|(_, entry)| self.is_proven(entry, all, is_whole)).map(|(id, _)| id.clone()).collect();
+            self.entries.iter().filter(|(_, entry)| self.is_proven(entry, all)).map(|(id, _)| id.clone()).collect();
         let taken = proven.into_iter().filter_map(|id| self.entries.remove(&id));
         taken.map(|entry| Retry { pending: entry.waiting.pending, proven: Some(entry.waiting.seen) }).collect()
     }
 
-    fn is_proven(&self, entry: &Entry, all: &BTreeSet<TopicPartition>, is_whole: &dyn Fn(&str) -> bool) -> bool {
+    fn is_proven(&self, entry: &Entry, all: &BTreeSet<TopicPartition>) -> bool {
         let Some(looked_up_at) = entry.waiting.looked_up_at else { return false };
-        let pending = &entry.waiting.pending;
-        if !pending.partition_known && !is_whole(&pending.cause.partition.topic) {
-            return false;
-        }
         let partitions = needed(entry, all);
         !partitions.is_empty()
             && partitions.iter().all(|partition| {
-                let read =
-                    self.read.get(partition).and_then(|source| source.order.first()).is_some_and(|position| *position > looked_up_at);
+                let of_its_source = |read: &&SourcePosition| source_of(&entry.waiting, &self.read) == Some(&read.source);
+                let read = self.read.get(partition).filter(of_its_source).and_then(|source| source.order.first());
+                let read = read.is_some_and(|position| *position > looked_up_at);
                 let worked = self.worked.get(partition).map_or(0, |next| next.0);
                 read || entry.barriers.get(partition).is_some_and(|end| worked >= *end)
             })
     }
+}
 
-    /// Something that the entity's own connector sent shows that it is past the look-up.
-    fn marker_is_past(&self, entry: &Entry) -> bool {
-        let pending = &entry.waiting.pending;
-        let of_topic = |(partition, _): &(&TopicPartition, &SourcePosition)| partition.topic == pending.cause.partition.topic;
-        let known = self.read.iter().find(of_topic).map(|(_, source)| &source.source);
-        let source = pending.source.as_ref().map(|source| &source.source).or(known);
-        match (source.and_then(|source| self.markers.get(source)), entry.waiting.looked_up_at) {
-            (Some(marker), Some(looked_up_at)) => *marker > looked_up_at,
-            _ => false,
-        }
+/// Something that the entity's own connector sent shows that it is past the look-up.
+fn marker_is_past(waiting: &Waiting, read: &BTreeMap<TopicPartition, SourcePosition>, markers: &BTreeMap<Arc<str>, u64>) -> bool {
+    match (source_of(waiting, read).and_then(|source| markers.get(source)), waiting.looked_up_at) {
+        (Some(marker), Some(looked_up_at)) => *marker > looked_up_at,
+        _ => false,
     }
+}
+
+/// The source that writes of the entity: that of the root's event, or of another record of its topic.
+fn source_of<'a>(waiting: &'a Waiting, read: &'a BTreeMap<TopicPartition, SourcePosition>) -> Option<&'a Arc<str>> {
+    let topic = &waiting.pending.cause.partition.topic;
+    let known = || read.iter().find(|(partition, _)| partition.topic == *topic).map(|(_, source)| &source.source);
+    waiting.pending.source.as_ref().map(|source| &source.source).or_else(known)
 }
 
 /// The partitions that must have been read: the key's own, or where that is unknown all of the topic.
@@ -182,8 +192,18 @@ mod tests {
         let cause = Position { partition: partition(0), offset: 3 };
         let (entity, columns) = ("crm.customer".to_owned(), vec!["id".to_owned()]);
         let (reason, detail) = ("wait".to_owned(), String::new());
-        let pending =
-            Pending { entity, columns, key, reason, detail, kind: PendingKind::Gone, cause, partition_known, source: Some(at(10)) };
+        let pending = Pending {
+            entity,
+            columns,
+            key,
+            reason,
+            detail,
+            kind: PendingKind::Gone,
+            cause,
+            partition_known,
+            source: Some(at(10)),
+            beside: Vec::new(),
+        };
         Waiting { pending, target: TargetId(0), seen: BTreeSet::new(), looked_up_at }
     }
 
@@ -197,9 +217,9 @@ mod tests {
         list.insert(waiting(true, Some(100)));
         list.on_read(&partition(0), &at(100));
         list.on_read(&partition(1), &at(200));
-        assert!(list.take_proven(&both(), &|_| true).is_empty());
+        assert!(list.take_proven(&both()).is_empty());
         list.on_read(&partition(0), &at(101));
-        assert_eq!(list.take_proven(&both(), &|_| true).len(), 1);
+        assert_eq!(list.take_proven(&both()).len(), 1);
         assert!(list.is_empty());
     }
 
@@ -212,20 +232,19 @@ mod tests {
         assert_eq!(list.wanted(&both()), BTreeSet::from([partition(0)]));
         list.set_barriers(&BTreeMap::from([(partition(0), 9)]), &both());
         list.on_progress(&partition(0), NextOffset(8));
-        assert!(list.take_proven(&both(), &|_| true).is_empty());
+        assert!(list.take_proven(&both()).is_empty());
         list.on_progress(&partition(0), NextOffset(9));
-        assert_eq!(list.take_proven(&both(), &|_| true).len(), 1);
+        assert_eq!(list.take_proven(&both()).len(), 1);
     }
 
     #[test]
-    fn h114_a_key_of_unknown_partition_needs_all_partitions_and_one_owner() {
+    fn h114_a_key_of_unknown_partition_needs_all_partitions() {
         let mut list = Waitlist::default();
         list.insert(waiting(false, Some(100)));
         list.on_read(&partition(0), &at(101));
-        assert!(list.take_proven(&both(), &|_| true).is_empty());
+        assert!(list.take_proven(&both()).is_empty());
         list.on_read(&partition(1), &at(101));
-        assert!(list.take_proven(&both(), &|_| false).is_empty());
-        assert_eq!(list.take_proven(&both(), &|_| true).len(), 1);
+        assert_eq!(list.take_proven(&both()).len(), 1);
     }
 
     #[test]
@@ -235,6 +254,31 @@ mod tests {
         list.on_read(&partition(0), &at(u64::MAX));
         list.on_marker(&at(u64::MAX));
         assert!(list.wanted(&both()).is_empty());
-        assert!(list.take_proven(&both(), &|_| true).is_empty());
+        assert!(list.take_proven(&both()).is_empty());
+    }
+
+    #[test]
+    fn h114_a_position_of_another_source_proves_nothing() {
+        let mut list = Waitlist::default();
+        list.insert(waiting(true, Some(100)));
+        list.on_read(&partition(0), &SourcePosition { source: Arc::from("postgresql/other"), order: vec![5_000] });
+        assert!(list.take_proven(&both()).is_empty());
+    }
+
+    #[test]
+    fn h114_ends_that_were_asked_for_before_a_look_up_prove_nothing_for_it() {
+        let mut list = Waitlist::default();
+        list.insert(waiting(true, Some(100)));
+        list.on_marker(&at(150));
+        assert_eq!(list.wanted(&both()), BTreeSet::from([partition(0)]));
+        // While the question is under way, another root is looked up, offset 9 is written behind it, and its marker comes.
+        let mut second = waiting(true, Some(200));
+        second.pending.key = Key::from_cells([&Cell::Value("8".to_owned())]).expect("a value");
+        list.insert(second);
+        list.on_marker(&at(250));
+        list.set_barriers(&BTreeMap::from([(partition(0), 9)]), &both());
+        list.on_progress(&partition(0), NextOffset(9));
+        let proven: Vec<String> = list.take_proven(&both()).iter().map(|retry| retry.pending.key.parts().join(",")).collect();
+        assert_eq!(proven, ["7"], "nobody has read offset 9");
     }
 }

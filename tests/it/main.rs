@@ -10,6 +10,7 @@ mod gaps;
 mod guards;
 mod history;
 mod in_process;
+mod key_changes;
 mod layout;
 mod live;
 mod oracle;

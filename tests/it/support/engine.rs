@@ -27,6 +27,9 @@ const TABLES: [(&str, &str); 2] = [
          CREATE TABLE badges (id INTEGER PRIMARY KEY, code INTEGER); CREATE INDEX badges_code ON badges (code);
          CREATE TABLE visits (id INTEGER PRIMARY KEY, member INTEGER); CREATE INDEX visits_member ON visits (member);
          CREATE TABLE bills (id INTEGER PRIMARY KEY, code INTEGER); CREATE INDEX bills_code ON bills (code);
+         CREATE TABLE people (id INTEGER PRIMARY KEY, boss INTEGER, aide INTEGER); CREATE INDEX people_boss ON people (boss);
+         CREATE TABLE cases (id INTEGER PRIMARY KEY, member INTEGER); CREATE INDEX cases_member ON cases (member);
+         CREATE TABLE papers (id INTEGER PRIMARY KEY, case_id INTEGER REFERENCES cases (id) ON DELETE CASCADE); CREATE INDEX papers_case ON papers (case_id);
          CREATE TABLE customer_copy (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'forbidden'))",
     ),
 ];
@@ -92,6 +95,14 @@ impl Bench {
             epochs.insert((id, partition(topic)), taken.epoch);
         }
         epochs
+    }
+
+    pub(crate) fn directory(&self) -> PathBuf {
+        self._dir.path().to_owned()
+    }
+
+    pub(crate) fn config(&self, rules: &std::path::Path) -> entail::config::Config {
+        self.stage.config(rules, "it")
     }
 
     pub(crate) async fn execute(&self, service: &str, sql: &str) {

@@ -8,6 +8,7 @@ pub(crate) mod connect;
 pub(crate) mod engine;
 pub(crate) mod kafka;
 pub(crate) mod local;
+pub(crate) mod members;
 pub(crate) mod postgres;
 pub(crate) mod scripted;
 pub(crate) mod wait;

@@ -1,0 +1,211 @@
+//! Which parent keys a batch is about: those that its events and retries name, and what the ledger knows of them and of their rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::history;
+use super::job::{Failure, Job};
+use crate::graph::TargetId;
+use crate::ledger::{self, Pending, PendingKind};
+use crate::model::Model;
+use crate::plan::{Candidate, Fate, Move, Seen, came_from};
+use crate::rules::EntityId;
+use crate::sink::{Dialect, Session};
+use crate::value::Key;
+
+/// A parent key of the batch.
+pub(super) struct Subject {
+    pub(super) target: TargetId,
+    pub(super) key: Key,
+    /// What the events and the ledger say of it.
+    pub(super) candidate: Candidate,
+    /// The ledger holds it as pending.
+    pub(super) was_pending: bool,
+    /// The child rows that a proven verdict may touch.
+    pub(super) proven: Option<BTreeSet<Seen>>,
+    /// Some row points at it, or may.
+    pub(super) has_rows: bool,
+    pub(super) state: State,
+}
+
+/// How a subject stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its parent was found alive.
+    Alive,
+    /// Left alone and listed: a word, and more about it.
+    Parked(&'static str, String),
+    /// A root of the cascade.
+    Root(Fate),
+    /// Waits for its topic to be read past the look-up.
+    Waiting,
+    /// What became of it is unclear, and no child row points at it.
+    NoRows,
+    /// Nothing was told of it now: another unique value of some subject's row, looked at for what holds that row back.
+    Beside,
+}
+
+pub(super) fn entity_named(model: &Model, name: &str) -> Option<EntityId> {
+    model.graph.nodes().find(|(_, node)| node.name == name).map(|(id, _)| id)
+}
+
+/// All that the batch, the roots that are tried again and the ledger name, and the key changes of all of it.
+pub(super) async fn gather(job: &mut Job<'_>) -> Result<(Vec<Subject>, BTreeMap<TargetId, Vec<Move>>), Failure> {
+    let mut subjects = told(job);
+    add_completed(job, &mut subjects).await?;
+    merge_pending(job, &mut subjects).await?;
+    let moves = add_beside(job, &mut subjects).await?;
+    Ok((subjects, moves))
+}
+
+/// What the events and the retries name.
+fn told(job: &Job<'_>) -> Vec<Subject> {
+    let mut subjects: BTreeMap<(TargetId, Key), Subject> = BTreeMap::new();
+    for ((target, key), candidate) in &job.reduced.candidates {
+        let subject = Subject::new(*target, key.clone(), candidate.clone());
+        subjects.insert((*target, key.clone()), subject);
+    }
+    for retry in &job.batch.retries {
+        let Some(target) = target_of(job.model, &retry.pending) else { continue };
+        let key = retry.pending.key.clone();
+        match subjects.get_mut(&(target, key.clone())) {
+            // News of the key say more about it; they do not undo what was proven before.
+            Some(known) => {
+                known.add(job.model, &retry.pending);
+                known.proven.clone_from(&retry.proven);
+            }
+            None => {
+                let mut subject = subject_of(job.model, target, &retry.pending);
+                subject.proven.clone_from(&retry.proven);
+                subjects.insert((target, key), subject);
+            }
+        }
+    }
+    subjects.into_values().collect()
+}
+
+fn subject_of(model: &Model, target: TargetId, pending: &Pending) -> Subject {
+    let mut subject = Subject::new(target, pending.key.clone(), Candidate::new(pending.cause.clone(), pending.partition_known));
+    subject.add(model, pending);
+    subject
+}
+
+impl Subject {
+    fn new(target: TargetId, key: Key, candidate: Candidate) -> Self {
+        Self { target, key, candidate, was_pending: false, proven: None, has_rows: false, state: State::Alive }
+    }
+
+    /// What an earlier batch knew of the key still counts.
+    fn add(&mut self, model: &Model, pending: &Pending) {
+        let entity = model.graph.target(self.target).entity;
+        match pending.kind {
+            PendingKind::Gone => self.candidate.delete(pending.source.as_ref()),
+            PendingKind::Moved => self.candidate.moved = true,
+            PendingKind::Hint => {}
+        }
+        if self.candidate.source.is_none() {
+            self.candidate.source.clone_from(&pending.source);
+        }
+        let beside = pending.beside.iter().filter_map(|(columns, key)| Some((target_with(model, entity, columns)?, key.clone())));
+        self.candidate.beside.extend(beside);
+        self.was_pending = true;
+    }
+}
+
+fn target_with(model: &Model, entity: EntityId, columns: &[String]) -> Option<TargetId> {
+    model.graph.targets_of(entity).find(|(_, target)| target.columns == columns).map(|(id, _)| id)
+}
+
+fn target_of(model: &Model, pending: &Pending) -> Option<TargetId> {
+    let entity = entity_named(model, &pending.entity)?;
+    target_with(model, entity, &pending.columns)
+}
+
+/// The sessions that keep what is known of a target: every database that a change of it reaches keeps all of it, so that each can be done with
+/// it in the transaction of its own rows.
+pub(super) fn homes<'a>(job: &'a mut Job<'_>, target: TargetId) -> Vec<(&'a mut dyn Session, Dialect)> {
+    let (model, entity) = (job.model, job.model.graph.target(target).entity);
+    let reach = model.reach(entity);
+    let reached = job.sessions.iter_mut().filter(|(id, _)| reach.contains(id));
+    reached.map(|(id, session)| (session.as_mut() as &mut dyn Session, model.databases.handle(*id).database.dialect())).collect()
+}
+
+/// Roots that the ledger holds as pending keep what was known of them.
+async fn merge_pending(job: &mut Job<'_>, subjects: &mut [Subject]) -> Result<(), Failure> {
+    let fresh = subjects.iter().filter(|subject| !subject.was_pending).map(|subject| (subject.target, subject.key.clone())).collect();
+    let pending = known_pending(job, fresh).await?;
+    for subject in subjects {
+        for pending in pending.get(&(subject.target, subject.key.clone())).into_iter().flatten() {
+            subject.add(job.model, pending);
+        }
+    }
+    Ok(())
+}
+
+/// What the ledger holds as pending of these values.
+async fn known_pending(job: &mut Job<'_>, values: BTreeSet<(TargetId, Key)>) -> Result<BTreeMap<(TargetId, Key), Vec<Pending>>, Failure> {
+    let mut keys: BTreeMap<TargetId, Vec<Key>> = BTreeMap::new();
+    for (target, key) in values {
+        keys.entry(target).or_default().push(key);
+    }
+    let mut all: BTreeMap<(TargetId, Key), Vec<Pending>> = BTreeMap::new();
+    for (target, keys) in keys {
+        let columns = job.model.graph.target(target);
+        let (entity, columns) = (job.model.graph.node(columns.entity).name.clone(), columns.columns.clone());
+        let group = job.engine.owner.group.clone();
+        for (session, dialect) in homes(job, target) {
+            let found = ledger::pending_by_key(session, dialect, &group, &entity, &keys).await?;
+            for pending in found.into_iter().filter(|pending| pending.columns == columns) {
+                all.entry((target, pending.key.clone())).or_default().push(pending);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Values whose key change was known by half, and whose new row this batch tells of.
+async fn add_completed(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<(), Failure> {
+    for (target, arrivals) in job.reduced.arrivals.clone() {
+        for (key, source, cause) in history::completed(job, target, &arrivals).await? {
+            if !subjects.iter().any(|subject| subject.target == target && subject.key == key) {
+                let candidate = Candidate { moved: true, source: Some(source), ..Candidate::new(cause, false) };
+                subjects.push(Subject::new(target, key, candidate));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds what else the subjects' rows were known by: other unique values, and values that changed to these, as long as the change is not worked.
+/// Those that are pending are judged again, the others looked at: what a `restrict` refuses, it refuses for the row (H26). Returns the key
+/// changes of all.
+async fn add_beside(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<BTreeMap<TargetId, Vec<Move>>, Failure> {
+    let mut known: BTreeSet<(TargetId, Key)> = subjects.iter().map(|subject| (subject.target, subject.key.clone())).collect();
+    loop {
+        let moves = history::of(job, subjects).await?;
+        for subject in subjects.iter_mut() {
+            let of = |target: &TargetId| moves.get(target).map_or(&[][..], Vec::as_slice);
+            let own = (subject.target, subject.key.clone());
+            let values = subject.candidate.beside.iter().chain([&own]);
+            let before: BTreeSet<_> =
+                values.flat_map(|(target, key)| came_from(key, of(target)).into_iter().map(|from| (*target, from))).collect();
+            subject.candidate.beside.extend(before.into_iter().filter(|value| *value != own));
+        }
+        let beside = subjects.iter().flat_map(|subject| &subject.candidate.beside);
+        let new: BTreeSet<(TargetId, Key)> = beside.filter(|value| !known.contains(value)).cloned().collect();
+        if new.is_empty() {
+            return Ok(moves);
+        }
+        let pending = known_pending(job, new.clone()).await?;
+        let cause = subjects.first().map(|subject| subject.candidate.cause.clone());
+        for (target, key) in new {
+            known.insert((target, key.clone()));
+            if let Some([first, others @ ..]) = pending.get(&(target, key.clone())).map(Vec::as_slice) {
+                let mut subject = subject_of(job.model, target, first);
+                others.iter().for_each(|other| subject.add(job.model, other));
+                subjects.push(subject);
+            } else if let Some(cause) = cause.clone() {
+                subjects.push(Subject { state: State::Beside, ..Subject::new(target, key, Candidate::new(cause, false)) });
+            }
+        }
+    }
+}
