@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::{self, Judged};
 use super::note;
-use super::subjects;
 use super::{Authority, Batch, Engine, Report, latch, scope};
 use crate::apply;
+use crate::change::TopicPartition;
 use crate::databases::DatabaseId;
 use crate::graph::{EdgeId, Origin, TargetId};
 use crate::ledger::{self, Latch};
@@ -83,7 +83,7 @@ impl Job<'_> {
             databases.extend(self.model.reach_of_topic(&partition.topic));
         }
         let of_events = self.batch.events.iter().map(|(_, event)| event.entity);
-        let of_retries = self.batch.retries.iter().filter_map(|retry| subjects::entity_named(self.model, &retry.pending.entity));
+        let of_retries = self.batch.retries.iter().filter_map(|retry| self.model.entity_named(&retry.pending.entity));
         for entity in of_events.chain(of_retries).collect::<BTreeSet<_>>() {
             databases.extend(self.model.reach(entity));
         }
@@ -95,6 +95,14 @@ impl Job<'_> {
         }
         self.latched = self.model.graph.edges().map(|(edge, _)| edge).filter(|edge| shut.contains(&scope(self.model, *edge))).collect();
         Ok(())
+    }
+
+    /// Whether what this partition brought is ours to work.
+    pub(super) fn may_work(&self, partition: &TopicPartition) -> bool {
+        match self.authority {
+            Authority::Owner(epochs) => epochs.keys().any(|(_, ours)| ours == partition),
+            Authority::Replay { .. } => true,
+        }
     }
 
     /// A truncate is never a delete: the references at that entity are shut until a person has looked (H9).

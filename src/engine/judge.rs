@@ -9,12 +9,12 @@ use super::Waiting;
 use super::job::{Failure, Job};
 use super::subjects::{self, State, Subject};
 use crate::apply;
-use crate::graph::{Edge, EdgeId, TargetId};
+use crate::graph::{Edge, EdgeId, Origin, TargetId};
 use crate::ledger::{Pending, PendingKind};
 use crate::model::Model;
-use crate::plan::{Collected, Confirmed, Fate, KeyHistory, Move, Root, RootId, Ruling, Seen, acts, is_change, is_settled, rule};
+use crate::plan::{Collected, Confirmed, Fate, KeyHistory, Move, MoveState, Root, RootId, Ruling, Seen, acts, is_change, is_settled, rule};
 use crate::resolve::{self, Asked, Presence};
-use crate::rules::EntityId;
+use crate::rules::{EntityId, Mode};
 use crate::value::Key;
 
 /// All subjects, and what the first look saw.
@@ -38,8 +38,6 @@ pub(super) async fn judge(job: &mut Job<'_>) -> Result<Judged, Failure> {
             job.report.spared += 1;
         }
     }
-    // A value that some row has now holds nothing back.
-    subjects.retain(|subject| subject.state != State::Beside || !presence.of(subject.target, &subject.key));
     Ok(Judged { subjects, presence, roots: Vec::new() })
 }
 
@@ -63,7 +61,7 @@ fn asked(job: &Job<'_>, subjects: &[Subject], moves: &BTreeMap<TargetId, Vec<Mov
 fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence) -> State {
     let (target, key) = (subject.target, &subject.key);
     let present = |other: &Key| presence.was_asked(target, other) && presence.of(target, other);
-    let is_open = |one: &Move| one.from == *key && one.state == crate::plan::MoveState::Open;
+    let is_open = |one: &Move| one.from == *key && one.state == MoveState::Open;
     if present(key) {
         // A key that lives again, with a key change of it still unworked: old and new children look alike (H23). Of another unique column it is
         // not known yet whether it changed with the row's key at all: the new row's record says so.
@@ -99,19 +97,41 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
 impl Judged {
     /// The roots of the cascade; a root's id is its place in this list.
     pub(super) fn roots(&mut self) -> Vec<Root> {
+        let beside: Vec<BTreeSet<(TargetId, Key)>> = self.subjects.iter().map(|subject| self.holding(subject)).collect();
+        let looked_at: BTreeSet<&(TargetId, Key)> = beside.iter().flatten().collect();
         let mut roots = Vec::new();
-        for (place, subject) in self.subjects.iter().enumerate() {
+        for ((place, subject), beside) in self.subjects.iter().enumerate().zip(&beside) {
             let fate = match &subject.state {
                 State::Root(fate) => fate.clone(),
-                State::Beside => Fate::Unclear("it is looked at for what holds its row back"),
-                State::Alive | State::Parked(..) | State::Waiting | State::NoRows => continue,
+                State::Beside | State::Parked(..) | State::Alive if looked_at.contains(&(subject.target, subject.key.clone())) => {
+                    Fate::Unclear("it is looked at for what holds its row back")
+                }
+                State::Beside | State::Parked(..) | State::Alive | State::Waiting | State::NoRows => continue,
             };
-            let (target, key, beside, seen) =
-                (subject.target, subject.key.clone(), subject.candidate.beside.clone(), subject.proven.clone());
-            roots.push(Root { target, key, fate, beside, seen });
+            roots.push(Root {
+                target: subject.target,
+                key: subject.key.clone(),
+                fate,
+                beside: beside.clone(),
+                seen: subject.proven.clone(),
+            });
             self.roots.push(place);
         }
         roots
+    }
+
+    /// What else a root's row was known by and may be held back by. Of a row that went, also a value that another row has now: what holds it
+    /// holds it until that goes, or until the row itself returns. A row that lives under another key has the rest of its values still.
+    fn holding(&self, subject: &Subject) -> BTreeSet<(TargetId, Key)> {
+        let State::Root(fate) = &subject.state else { return BTreeSet::new() };
+        let is_present = |(target, key): &(TargetId, Key)| self.presence.was_asked(*target, key) && self.presence.of(*target, key);
+        let beside = subject.candidate.beside.iter();
+        beside.filter(|value| *fate == Fate::Gone || !is_present(value) || self.is_parked(value)).cloned().collect()
+    }
+
+    fn is_parked(&self, (target, key): &(TargetId, Key)) -> bool {
+        let is_it = |subject: &&Subject| subject.target == *target && subject.key == *key;
+        self.subjects.iter().find(is_it).is_some_and(|subject| matches!(subject.state, State::Parked(..)))
     }
 
     /// The subject of a root.
@@ -146,25 +166,37 @@ impl Judged {
         for (id, root) in collected.roots() {
             let entity = job.model.graph.target(root.target).entity;
             // A reference that is shut is not asked for its rows: there may be some.
-            let is_latched = job.model.graph.edges_at(root.target).any(|(edge, _)| job.latched.contains(&edge));
+            let is_followed = |edge: &Edge| edge.origin != Origin::Native && edge.mode == Mode::Enforce;
+            let latched = job.model.graph.edges_at(root.target).find(|(id, edge)| is_followed(edge) && job.latched.contains(id));
             let edges: Vec<EdgeId> = job.model.graph.edges_at(root.target).map(|(edge, _)| edge).collect();
-            let has_rows = is_latched || collected.first_level(root, &edges).next().is_some();
+            let has_rows = latched.is_some() || collected.first_level(root, &edges).next().is_some();
             let Some(subject) = self.subject_mut(id) else { continue };
             subject.has_rows = has_rows;
-            if !confirmed.doomed.contains(&id) {
-                if self.unconfirmed(id, root) {
-                    confirmed.waiting.insert(id);
-                }
+            let is_looked_at = matches!(subject.state, State::Beside | State::Parked(..) | State::Alive);
+            let is_missing = confirmed.doomed.contains(&id);
+            if is_looked_at {
+                confirmed.doomed.remove(&id);
+                confirmed.waiting.insert(id);
+            } else if !is_missing && self.unconfirmed(id, root) {
+                confirmed.waiting.insert(id);
+            }
+            if is_looked_at || !is_missing {
                 continue;
             }
             if let Fate::Unclear(detail) = root.fate {
                 confirmed.doomed.remove(&id);
                 confirmed.waiting.insert(id);
-                let is_held = is_latched || !open_rows(job.model, collected, root).is_empty();
+                let is_held = latched.is_some() || !open_rows(job.model, collected, root).is_empty();
                 self.set(id, if is_held { State::Parked("ambiguous", detail.to_owned()) } else { State::NoRows });
                 continue;
             }
-            if !job.model.graph.keys_may_change(entity) || is_latched {
+            if !job.model.graph.keys_may_change(entity) {
+                continue;
+            }
+            if let Some((_, edge)) = latched {
+                confirmed.doomed.remove(&id);
+                confirmed.waiting.insert(id);
+                self.set(id, State::Parked("latched", format!("reference `{}`", edge.name)));
                 continue;
             }
             let rows = open_rows(job.model, collected, root);
@@ -194,7 +226,7 @@ impl Judged {
     }
 
     fn set(&mut self, id: RootId, state: State) {
-        if let Some(subject) = self.subject_mut(id).filter(|subject| subject.state != State::Beside) {
+        if let Some(subject) = self.subject_mut(id) {
             subject.state = state;
         }
     }

@@ -27,7 +27,7 @@ pub(super) async fn note(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Res
         ledger::shut(session.as_mut(), dialect, &job.engine.owner.group, &latches).await?;
     }
     audit(job, judged, plan).await?;
-    advance(job).await
+    advance(job, judged).await
 }
 
 /// How each subject ended, by its place; fills the report on the way. `true` is settled.
@@ -97,7 +97,7 @@ async fn write_pending(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> 
     let owner = job.engine.owner.clone();
     let mut parked: BTreeMap<DatabaseId, Vec<Pending>> = BTreeMap::new();
     for pending in &job.report.parked {
-        let entity = subjects::entity_named(job.model, &pending.entity);
+        let entity = job.model.entity_named(&pending.entity);
         for id in entity.map(|entity| job.model.reach(entity)).unwrap_or_default() {
             parked.entry(id).or_default().push(pending.clone());
         }
@@ -241,12 +241,13 @@ async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Fa
 
 /// The last statement of every transaction: the progress, under the epoch. Roots that are tried again move nothing, and need the epoch of their
 /// partition all the same (H31).
-async fn advance(job: &mut Job<'_>) -> Result<(), Failure> {
+async fn advance(job: &mut Job<'_>, judged: &Judged) -> Result<(), Failure> {
     let Authority::Owner(epochs) = job.authority else { return Ok(()) };
     for (id, session) in &mut job.sessions {
         let handle = job.model.databases.handle(*id);
         let mut steps: BTreeMap<TopicPartition, (Epoch, NextOffset)> = BTreeMap::new();
-        let held = job.batch.retries.iter().map(|retry| (&retry.pending.cause.partition, &NextOffset::NOWHERE));
+        let again = judged.subjects.iter().filter(|subject| subject.was_pending).map(|subject| &subject.candidate.cause.partition);
+        let held = again.map(|partition| (partition, &NextOffset::NOWHERE));
         for (partition, next) in held.chain(&job.batch.progress) {
             if !job.model.reach_of_topic(&partition.topic).contains(id) {
                 continue;

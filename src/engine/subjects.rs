@@ -44,10 +44,6 @@ pub(super) enum State {
     Beside,
 }
 
-pub(super) fn entity_named(model: &Model, name: &str) -> Option<EntityId> {
-    model.graph.nodes().find(|(_, node)| node.name == name).map(|(id, _)| id)
-}
-
 /// All that the batch, the roots that are tried again and the ledger name, and the key changes of all of it.
 pub(super) async fn gather(job: &mut Job<'_>) -> Result<(Vec<Subject>, BTreeMap<TargetId, Vec<Move>>), Failure> {
     let mut subjects = told(job);
@@ -116,7 +112,7 @@ fn target_with(model: &Model, entity: EntityId, columns: &[String]) -> Option<Ta
 }
 
 fn target_of(model: &Model, pending: &Pending) -> Option<TargetId> {
-    let entity = entity_named(model, &pending.entity)?;
+    let entity = model.entity_named(&pending.entity)?;
     target_with(model, entity, &pending.columns)
 }
 
@@ -176,7 +172,7 @@ async fn add_completed(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result
 }
 
 /// Adds what else the subjects' rows were known by: other unique values, and values that changed to these, as long as the change is not worked.
-/// Those that are pending are judged again, the others looked at: what a `restrict` refuses, it refuses for the row (H26). Returns the key
+/// Those that are pending and ours are judged again, the others looked at: what a `restrict` refuses, it refuses for the row (H26). Returns the key
 /// changes of all.
 async fn add_beside(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<BTreeMap<TargetId, Vec<Move>>, Failure> {
     let mut known: BTreeSet<(TargetId, Key)> = subjects.iter().map(|subject| (subject.target, subject.key.clone())).collect();
@@ -199,7 +195,8 @@ async fn add_beside(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<BT
         let cause = subjects.first().map(|subject| subject.candidate.cause.clone());
         for (target, key) in new {
             known.insert((target, key.clone()));
-            if let Some([first, others @ ..]) = pending.get(&(target, key.clone())).map(Vec::as_slice) {
+            let ours = pending.get(&(target, key.clone())).into_iter().flatten().filter(|pending| job.may_work(&pending.cause.partition));
+            if let [first, others @ ..] = ours.collect::<Vec<_>>().as_slice() {
                 let mut subject = subject_of(job.model, target, first);
                 others.iter().for_each(|other| subject.add(job.model, other));
                 subjects.push(subject);

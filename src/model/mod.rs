@@ -121,6 +121,12 @@ impl Model {
         self.replicas.iter().filter(move |replica| replica.of == entity)
     }
 
+    /// The entity of this name.
+    #[must_use]
+    pub fn entity_named(&self, name: &str) -> Option<EntityId> {
+        self.graph.nodes().find(|(_, node)| node.name == name).map(|(id, _)| id)
+    }
+
     /// The writable databases that a change of this entity may touch. They keep the ledger for its topic.
     #[must_use]
     pub fn reach(&self, entity: EntityId) -> BTreeSet<DatabaseId> {

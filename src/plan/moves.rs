@@ -44,17 +44,7 @@ pub fn complete(moves: Vec<Move>, arrivals: &[Arrival]) -> Vec<Move> {
         Some(arrival) => Move { to: Some(arrival.key.clone()), ..one },
         None => one,
     });
-    let changes: Vec<Move> = completed.filter(|one| one.to.as_ref() != Some(&one.from)).collect();
-    let pairs: BTreeSet<(&Key, Option<&Key>)> = changes.iter().map(|one| (&one.from, one.to.as_ref())).collect();
-    let has_way_back = |one: &Move| one.to.as_ref().is_some_and(|to| pairs.contains(&(to, Some(&one.from))));
-    changes.iter().filter(|one| !has_way_back(one) || !is_undone(one, &changes)).cloned().collect()
-}
-
-/// The row took its old key back, and no other row had a part in it: who points there may mean this row alone.
-fn is_undone(one: &Move, moves: &[Move]) -> bool {
-    let is_way_back = |other: &Move| other.to.as_ref() == Some(&one.from) && Some(&other.from) == one.to.as_ref() && later(other, one);
-    let is_part_of_it = |other: &Move| other == one || other.from != one.from && other.to.as_ref() != Some(&one.from) || is_way_back(other);
-    moves.iter().any(is_way_back) && moves.iter().all(is_part_of_it)
+    completed.filter(|one| one.to.as_ref() != Some(&one.from)).collect()
 }
 
 /// How far a key change was worked.

@@ -58,7 +58,8 @@ type Touches = BTreeMap<RowId, Touch>;
 #[must_use]
 pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
     let Verified { collected, confirmed } = verified;
-    let planner = Planner { graph, collected: &collected, bounds };
+    let spared = collected.roots().filter(|(_, root)| root.fate != Fate::Gone).map(|(_, root)| (root.target, root.key.clone())).collect();
+    let planner = Planner { graph, collected: &collected, bounds, spared };
     let doomed = collected.roots().filter(|(id, _)| confirmed.doomed.contains(id));
     let walks: Vec<_> = doomed.map(|(id, root)| (id, root, planner.walk(id, root))).collect();
     let waiting = collected.roots().filter(|(id, _)| confirmed.waiting.contains(id));
@@ -70,7 +71,7 @@ pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
     let mut plan = Plan::default();
     // Holding one root back may leave a row that another root's native key trips over: again, until nothing changes.
     loop {
-        let mut touches = Touches::new();
+        let (mut touches, mut later) = (Touches::new(), BTreeMap::new());
         plan.orphans.clear();
         let mut window = bounds.window.clone();
         for (id, root, walk) in &walks {
@@ -85,12 +86,13 @@ pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
                 plan.blocked.insert(*id, blocked);
             } else if let Ok(walk) = walk {
                 merge(&mut touches, &walk.touches);
+                later.extend(walk.goes_later.iter().map(|row| (*row, *id)));
                 for (edge, rows) in &walk.orphans {
                     *plan.orphans.entry(*edge).or_default() += rows;
                 }
             }
         }
-        match planner.natively_refused(&touches) {
+        match planner.natively_refused(&touches, &later) {
             Some((root, edge)) => {
                 plan.blocked.insert(root, Blocked::Native(edge));
                 if let Some((_, root, _)) = walks.iter().find(|(id, ..)| *id == root) {
@@ -142,8 +144,10 @@ struct Walk {
     touches: Touches,
     per_edge: BTreeMap<EdgeId, u64>,
     orphans: BTreeMap<EdgeId, u64>,
-    /// Rows below a row of which others are left alone: they go another time, if at all.
+    /// Rows that are left alone now: they change another time, if at all.
     looked_at: BTreeSet<RowId>,
+    /// Those of them that go then.
+    goes_later: BTreeSet<RowId>,
 }
 
 /// How rows were come to.
@@ -154,14 +158,23 @@ struct Reached<'a> {
     edge: &'a Edge,
     /// What happened to the row that they point at.
     fate: &'a Fate,
+    how: How,
+}
+
+#[derive(Clone, Copy)]
+struct How {
     /// They are left alone, and counted for what they refuse.
     hands_off: bool,
+    /// By a reference in shadow, or below one.
+    in_shadow: bool,
 }
 
 struct Planner<'a> {
     graph: &'a Graph,
     collected: &'a Collected,
     bounds: &'a Bounds,
+    /// Keys whose children were not followed further down when they were read.
+    spared: BTreeSet<(TargetId, Key)>,
 }
 
 impl Planner<'_> {
@@ -176,19 +189,23 @@ impl Planner<'_> {
         for (edge_id, edge) in self.graph.edges_at(root.target).filter(|(_, edge)| from_root(edge, self.bounds.scope)) {
             let may_touch = |row: &RowId| !is_change(edge, &root.fate) || self.may_touch(root, (edge_id, edge), *row);
             let rows: Vec<RowId> = self.children(edge_id, &root.key).iter().copied().filter(may_touch).collect();
-            self.reach(Reached { root: id, edge_id, edge, fate: &root.fate, hands_off: false }, &rows, &mut walk, &mut open)?;
+            let how = How { hands_off: false, in_shadow: edge.mode == Mode::Shadow };
+            self.reach(Reached { root: id, edge_id, edge, fate: &root.fate, how }, &rows, &mut walk, &mut open)?;
         }
-        while let Some((row, hands_off)) = open.pop() {
+        while let Some((row, how)) = open.pop() {
             let (entity, child) = self.collected.row(row);
             // Where keys may change, a row below may mean another row that had this key before: it is seen to when this row's own removal is
-            // told, with all that was told before it. Until then it counts for what it refuses. A native key leaves no doubt.
-            let in_doubt = self.graph.keys_may_change(*entity);
+            // told, with all that was told before it. Until then it counts for what it refuses. A native key leaves no doubt, and what is in
+            // shadow never goes.
+            let in_doubt = self.graph.keys_may_change(*entity) && !how.in_shadow;
             for (target, columns) in self.graph.targets_of(*entity) {
                 let Some(key) = columns_key(&columns.columns, child) else { continue };
+                let is_spared = self.spared.contains(&(target, key.clone()));
                 for (edge_id, edge) in self.graph.edges_at(target).filter(|(_, edge)| self.bounds.scope.includes(edge)) {
-                    let hands_off = hands_off || in_doubt && !edge.is_native;
+                    let hands_off = how.hands_off || is_spared || in_doubt && !edge.is_native;
+                    let how = How { hands_off, in_shadow: how.in_shadow || edge.mode == Mode::Shadow };
                     let rows = self.children(edge_id, &key).to_vec();
-                    self.reach(Reached { root: id, edge_id, edge, fate: &Fate::Gone, hands_off }, &rows, &mut walk, &mut open)?;
+                    self.reach(Reached { root: id, edge_id, edge, fate: &Fate::Gone, how }, &rows, &mut walk, &mut open)?;
                 }
             }
         }
@@ -220,8 +237,8 @@ impl Planner<'_> {
         edge.mode == Mode::Shadow || root.seen.as_ref().is_none_or(|rows| rows.contains(&seen()))
     }
 
-    fn reach(&self, reached: Reached<'_>, rows: &[RowId], walk: &mut Walk, open: &mut Vec<(RowId, bool)>) -> Result<(), Blocked> {
-        let Reached { root, edge_id, edge, fate, hands_off } = reached;
+    fn reach(&self, reached: Reached<'_>, rows: &[RowId], walk: &mut Walk, open: &mut Vec<(RowId, How)>) -> Result<(), Blocked> {
+        let Reached { root, edge_id, edge, fate, how } = reached;
         if self.bounds.latched.contains(&edge_id) {
             return Err(Blocked::Latched(edge_id));
         }
@@ -229,7 +246,7 @@ impl Planner<'_> {
             return Ok(());
         }
         let deletes = match what(edge, fate) {
-            What::Orphan if hands_off => return Ok(()),
+            What::Orphan if how.hands_off => return Ok(()),
             What::Orphan => {
                 *walk.orphans.entry(edge_id).or_default() += u64::try_from(rows.len()).unwrap_or(u64::MAX);
                 return Ok(());
@@ -240,12 +257,14 @@ impl Planner<'_> {
             What::Delete => true,
             What::Update => false,
         };
-        if hands_off {
-            let fresh = rows.iter().filter(|row| deletes && walk.looked_at.insert(**row));
-            open.extend(fresh.map(|row| (*row, true)));
-            return Ok(());
-        }
         for row in rows {
+            if how.hands_off {
+                walk.looked_at.insert(*row);
+                if deletes && walk.goes_later.insert(*row) {
+                    open.push((*row, how));
+                }
+                continue;
+            }
             if !deletes && is_settled(edge, fate, &self.collected.row(*row).1) {
                 continue;
             }
@@ -254,32 +273,38 @@ impl Planner<'_> {
             if deletes {
                 if touch.delete.is_none() {
                     touch.delete = Some(edge_id);
-                    open.push((*row, false));
+                    open.push((*row, how));
                     *walk.per_edge.entry(edge_id).or_default() += 1;
                 }
             } else if touch.updates.insert(edge_id, fate.clone()).is_none() {
                 *walk.per_edge.entry(edge_id).or_default() += 1;
             }
         }
-        if u64::try_from(walk.touches.len()).unwrap_or(u64::MAX) > self.bounds.rows_per_event {
+        if u64::try_from(walk.touches.len() + walk.looked_at.len()).unwrap_or(u64::MAX) > self.bounds.rows_per_event {
             return Err(Blocked::RowsPerEvent(edge_id));
         }
         Ok(())
     }
 
-    /// A root whose removal a native foreign key would refuse: a row points at a doomed row and neither goes nor lets go.
-    fn natively_refused(&self, touches: &Touches) -> Option<(RootId, EdgeId)> {
-        for (row, touch) in touches.iter().filter(|(_, touch)| touch.delete.is_some()) {
-            let (entity, child) = self.collected.row(*row);
-            for (target, columns) in self.graph.targets_of(*entity) {
-                let Some(key) = columns_key(&columns.columns, child) else { continue };
-                for (edge_id, edge) in self.graph.edges_at(target) {
-                    let refuses = edge.origin == Origin::Native && what(edge, &Fate::Gone) == What::Refuse;
-                    let stays = |row: &RowId| touches.get(row).is_none_or(|touch| touch.delete.is_none());
-                    if refuses && self.children(edge_id, &key).iter().any(stays) {
-                        return Some((touch.root, edge_id));
-                    }
-                }
+    /// A root whose removal a native foreign key would refuse: a row points at a doomed row and neither goes nor lets go. Of a row that goes later,
+    /// those that go later, too, are in nobody's way.
+    fn natively_refused(&self, touches: &Touches, later: &BTreeMap<RowId, RootId>) -> Option<(RootId, EdgeId)> {
+        let goes_now = |row: &RowId| touches.get(row).is_some_and(|touch| touch.delete.is_some());
+        let goes = |row: &RowId| goes_now(row) || later.contains_key(row);
+        let now = touches.iter().filter(|(_, touch)| touch.delete.is_some()).map(|(row, touch)| (*row, touch.root));
+        let refused_now = now.filter_map(|(row, root)| Some((root, self.native_refusal(row, &goes_now)?))).next();
+        let refused_later = || later.iter().filter_map(|(row, root)| Some((*root, self.native_refusal(*row, &goes)?))).next();
+        refused_now.or_else(refused_later)
+    }
+
+    fn native_refusal(&self, row: RowId, goes: &dyn Fn(&RowId) -> bool) -> Option<EdgeId> {
+        let (entity, child) = self.collected.row(row);
+        for (target, columns) in self.graph.targets_of(*entity) {
+            let Some(key) = columns_key(&columns.columns, child) else { continue };
+            let refuses = |edge: &Edge| edge.origin == Origin::Native && what(edge, &Fate::Gone) == What::Refuse;
+            let mut edges = self.graph.edges_at(target).filter(|(_, edge)| refuses(edge));
+            if let Some((edge, _)) = edges.find(|(edge, _)| self.children(*edge, &key).iter().any(|row| !goes(row))) {
+                return Some(edge);
             }
         }
         None

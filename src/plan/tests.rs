@@ -195,6 +195,15 @@ fn h23_what_hangs_on_a_middle_row_whose_key_may_have_been_anothers_goes_by_that_
     let told = |graph: &Graph| told(graph, &planned(graph, &rows, &bounds()));
     assert_eq!(told(&graph(vec![order(), line(OnDelete::Cascade)])), ["delete order 10"]);
     assert!(told(&graph(vec![order(), line(OnDelete::Restrict)])).is_empty(), "what it refuses, it refuses");
+    let held = EdgeDraft { parent_columns: names(&["id"]), ..edge("ll", (2, "up"), 2, OnDelete::Restrict) };
+    let held = EdgeDraft { edge: Edge { origin: Origin::Native, ..held.edge }, ..held };
+    let below = vec![
+        (1, vec![("id", "10"), ("customer", "1")]),
+        (2, vec![("id", "100"), ("order", "10")]),
+        (2, vec![("id", "101"), ("up", "100")]),
+    ];
+    let refused = graph(vec![order(), line(OnDelete::Cascade), held]);
+    assert!(planned(&refused, &below, &bounds()).steps.is_empty(), "what a native key will refuse below it, too");
     let native = line(OnDelete::Cascade);
     let backed = graph(vec![order(), EdgeDraft { edge: Edge { is_native: true, ..native.edge }, ..native }]);
     assert_eq!(told(&backed), ["delete line 100", "delete order 10"], "the database itself says that it is the order of now");

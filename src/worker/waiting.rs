@@ -120,7 +120,11 @@ impl Worker<'_> {
                     if u64::try_from(found.len()).is_ok_and(|count| count >= RETRY_ROOTS) {
                         rest.insert(id, found.last().cloned());
                     }
-                    pending.extend(found);
+                    // A database that the rules no longer lead to keeps what it has: there is nothing of it to work.
+                    let leads_here = |one: &ledger::Pending| {
+                        engine.model.entity_named(&one.entity).is_some_and(|entity| engine.model.reach(entity).contains(&id))
+                    };
+                    pending.extend(found.into_iter().filter(leads_here));
                 }
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "pending roots cannot be read now");

@@ -15,6 +15,7 @@ mod layout;
 mod live;
 mod oracle;
 mod parked;
+mod proof;
 mod replay;
 mod support;
 mod unique_keys;

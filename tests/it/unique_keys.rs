@@ -1,15 +1,16 @@
 //! Parents that are pointed at by two unique keys: what is known of one bears upon the other.
 
+use std::collections::BTreeMap;
+
+use entail::change::{NextOffset, Record};
 use entail::engine::{Authority, Batch, Retry, WorkError};
+use entail::ledger;
 use entail::sink::SinkError;
 use serde_json::json;
 
-use crate::support::engine::Bench;
-use crate::support::local::Local;
+use crate::support::engine::{Bench, partition};
 use crate::support::members::*;
 use crate::support::scripted::{Act, Cue};
-use crate::support::wait::wait_for;
-use crate::support::worker::DEADLINE;
 
 const CASCADE: &str = "on_delete: cascade";
 const RESTRICT: &str = "on_delete: restrict";
@@ -261,81 +262,6 @@ async fn h114_the_last_word_on_another_unique_value_may_stand_on_any_partition()
     assert!(!needs_one_partition_only, "WRONG DELETION as soon as member 1's partition is read past the look-up: badges {left:?}");
 }
 
-/// Badges that follow a member's code, on a stage of their own.
-async fn with_badges() -> Local {
-    let rules = "
-version: 1
-mode: enforce
-entities:
-  - { name: crm.member, table: members, key: id, topic: crm.main.members }
-  - { name: shop.badge, table: badges, key: id }
-references:
-  - { name: badge_code, child: shop.badge, columns: code, parent: crm.member, parent_columns: code, on_delete: cascade, on_update: cascade }
-";
-    let services = [
-        ("crm", "CREATE TABLE members (id INTEGER PRIMARY KEY, code INTEGER UNIQUE, name TEXT)"),
-        ("shop", "CREATE TABLE badges (id INTEGER PRIMARY KEY, code INTEGER); CREATE INDEX badges_code ON badges (code)"),
-    ];
-    Local::new(rules, &services).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn h114_what_another_worker_has_read_counts_as_read() {
-    let local = with_badges().await;
-    for id in 1..=9 {
-        local.execute("crm", &format!("INSERT INTO members VALUES ({id}, {id}, '')")).await;
-        local.execute("shop", &format!("INSERT INTO badges VALUES ({id}, {id})")).await;
-    }
-    let workers = [local.start().await, local.start().await];
-    wait_for("both to have something to do", DEADLINE, async || {
-        local.execute("crm", "UPDATE members SET name = name || '.'").await;
-        workers.iter().all(|worker| !worker.accounts().partitions.is_empty()).then_some(())
-    })
-    .await;
-    local.execute("crm", "UPDATE members SET code = code + 100").await;
-    let followed: Vec<String> = (101..=109).map(|code| code.to_string()).collect();
-    let followed: Vec<&str> = followed.iter().map(String::as_str).collect();
-    local.until("all badges to follow", "shop", "SELECT code FROM badges ORDER BY id", &followed).await;
-    for worker in workers {
-        worker.stop().await;
-    }
-    local.stage.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn h114_the_last_word_on_another_unique_value_stands_on_a_partition_that_is_behind() {
-    let mut local = with_badges().await;
-    local.config.batch.events = 1;
-    // On partitions 0 and 1 of three, by the client's own hash.
-    let (gone, heir) = (1, 2);
-    local.execute("crm", &format!("INSERT INTO members VALUES ({gone}, 70, ''), ({heir}, 30, '')")).await;
-    local.execute("crm", &format!("DELETE FROM members WHERE id = {gone}")).await;
-    // The other partition has much to read first.
-    for n in 0..1500 {
-        local.execute("crm", &format!("UPDATE members SET name = '{n}' WHERE id = {heir}")).await;
-    }
-    // The heir takes 70, its badge is made, and 70 becomes 73 with it.
-    local.execute("crm", &format!("UPDATE members SET code = 70 WHERE id = {heir}")).await;
-    local.execute("shop", "INSERT INTO badges VALUES (1, 70)").await;
-    local.execute("crm", &format!("UPDATE members SET code = 73 WHERE id = {heir}")).await;
-    let worker = local.start().await;
-    wait_for("all is read", DEADLINE, async || {
-        let consumed: u64 = worker.accounts().partitions.values().map(|account| account.consumed).sum();
-        (consumed >= 1506).then_some(())
-    })
-    .await;
-    // Right or wrong, the badge comes to rest: it follows its member, or it goes.
-    let badges = wait_for("the badge to follow", DEADLINE, async || {
-        let badges = local.lines("shop", "SELECT id, code FROM badges").await;
-        (badges != ["1|70"]).then_some(badges)
-    })
-    .await;
-    let why = local.lines("shop", "SELECT root_key, cause, \"rows\" FROM entail_cascades").await;
-    let accounts = worker.stop().await.text();
-    local.stage.close().await;
-    assert_eq!(badges, ["1|73"], "WRONG DELETION: the badge is of a member that lives; {why:?}\n{accounts}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn h26_a_restrict_below_a_value_whose_fate_is_unclear_still_holds_the_row() {
     for unclear in [false, true] {
@@ -406,4 +332,99 @@ async fn h86_a_restrict_in_shadow_neither_holds_nor_hides() {
     let gone = member(&mut bench, "d", (1, 70), 10, &[]);
     settle(&bench, &[gone]).await;
     assert!(bench.lines(VISITS).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h31_a_root_of_a_lost_partition_is_not_worked_along_with_another() {
+    let mut bench = seeded(&[visit("on_delete: cascade"), bill("on_delete: restrict")].concat()).await;
+    let on = |mut record: Record| {
+        record.at.partition.partition = 1;
+        record
+    };
+    let mut other = partition("crm.main.members");
+    other.partition = 1;
+    let take = async |bench: &Bench| {
+        let mut epochs = BTreeMap::new();
+        for id in bench.engine.model.reach_of_topic("crm.main.members") {
+            let mut session = bench.engine.model.databases.handle(id).database.begin().await.expect("begins");
+            let taken = ledger::take(session.as_mut(), &bench.engine.owner, &other, NextOffset(0)).await.expect("taken");
+            session.commit().await.expect("commits");
+            epochs.insert((id, other.clone()), taken.epoch);
+        }
+        epochs
+    };
+    let epochs = take(&bench).await;
+    bench.epochs.extend(epochs);
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1), (3, 3); INSERT INTO bills VALUES (1, 70)").await;
+    // 1 (partition 0) had code 70 and went; then 3 (partition 1) had it and went. A bill holds both.
+    let first = member(&mut bench, "d", (1, 70), 10, &[]);
+    let second = member(&mut bench, "d", (3, 70), 20, &[]);
+    let second = on(second);
+    bench.work(&[first.clone()]).await.expect("works");
+    bench.work(&[second]).await.expect("works");
+    assert_eq!(bench.lines(VISITS).await, ["1|1", "3|3"]);
+    // Partition 1 goes to another worker. The bill goes.
+    take(&bench).await;
+    bench.execute("shop", "DELETE FROM bills").await;
+    // This worker tries what is pending of partition 0 again.
+    let retries = pending(&bench).await;
+    let result = bench.engine.work(&Batch { retries, ..Batch::default() }, Authority::Owner(&bench.epochs)).await;
+    let left = bench.lines(VISITS).await;
+    assert!(left.contains(&"3|3".to_owned()), "worked by a worker that lost partition 1: {left:?}, {:?}", result.map(|_| ()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h26_a_restrict_whose_value_was_taken_over_still_holds_the_row_that_gave_it_up() {
+    for heir in [false, true] {
+        let mut bench = seeded(&[visit("on_delete: cascade"), bill("on_delete: restrict, on_update: cascade")].concat()).await;
+        bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO bills VALUES (1, 70)").await;
+        let mut records = vec![recode(&mut bench, 1, (70, 71), 5)];
+        if heir {
+            bench.execute("crm", "INSERT INTO members VALUES (3, 70)").await;
+            records.push(member(&mut bench, "c", (3, 70), 7, &[]));
+        }
+        records.push(member(&mut bench, "d", (1, 71), 10, &[]));
+        settle(&bench, &records).await;
+        assert_eq!(
+            bench.lines(VISITS).await,
+            ["1|1"],
+            "WRONG DELETION: the bill may be of member 1 (70, then 71) (heir: {heir}) {:?}",
+            bench.lines(PENDING).await
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h26_a_restrict_whose_primary_key_was_taken_over_still_holds_the_row_that_gave_it_up() {
+    for heir in [false, true] {
+        let mut bench = seeded(&[visit("on_delete: restrict, on_update: cascade"), badge("on_delete: cascade")].concat()).await;
+        bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO badges VALUES (1, 70)").await;
+        let mut records = rekey(&mut bench, (1, 2), 70, 5).to_vec();
+        if heir {
+            bench.execute("crm", "INSERT INTO members VALUES (1, 99)").await;
+            records.push(member(&mut bench, "c", (1, 99), 7, &[]));
+        }
+        records.push(member(&mut bench, "d", (2, 70), 10, &[]));
+        settle(&bench, &records).await;
+        assert_eq!(
+            bench.lines(BADGES).await,
+            ["1|70"],
+            "WRONG DELETION: a visit may be of the member (1, then 2) (heir: {heir}) {:?}",
+            bench.lines(PENDING).await
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h26_a_row_that_is_held_is_not_let_go_because_another_row_took_its_value() {
+    let mut bench = seeded(&[visit("on_delete: cascade"), bill("on_delete: restrict")].concat()).await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO bills VALUES (1, 70)").await;
+    let gone = member(&mut bench, "d", (1, 70), 10, &[]);
+    settle(&bench, &[gone]).await;
+    assert_eq!(bench.lines(VISITS).await, ["1|1"], "held by its bill");
+    bench.execute("crm", "INSERT INTO members VALUES (3, 70)").await;
+    let heir = member(&mut bench, "c", (3, 70), 20, &[]);
+    settle(&bench, &[heir]).await;
+    retry_pending(&bench).await;
+    assert_eq!(bench.lines(VISITS).await, ["1|1"], "WRONG DELETION: the bill has not gone, and member 1 has not returned");
 }

@@ -76,14 +76,18 @@ pub(crate) async fn settle(bench: &Bench, records: &[Record]) {
     bench.prove(report.waiting).await.expect("works");
 }
 
-/// Works all that the ledger holds as pending, as the worker does every minute, and then proves what waits.
-pub(crate) async fn retry_pending(bench: &Bench) {
+/// What the ledger holds as pending, as the worker reads it every minute.
+pub(crate) async fn pending(bench: &Bench) -> Vec<Retry> {
     let id = *bench.engine.model.reach_of_topic("crm.main.members").first().expect("one");
     let database = &*bench.engine.model.databases.handle(id).database;
-    let partitions = BTreeSet::from([partition("crm.main.members")]);
-    let pending = ledger::pending(database, "it", &partitions, None, 1000).await.expect("reads");
-    let retries = pending.into_iter().map(|pending| Retry { pending, proven: None }).collect();
-    let report = bench.engine.work(&Batch { retries, ..Batch::default() }, Authority::Owner(&bench.epochs)).await.expect("works");
+    let pending = ledger::pending(database, "it", &BTreeSet::from([partition("crm.main.members")]), None, 1000).await.expect("reads");
+    pending.into_iter().map(|pending| Retry { pending, proven: None }).collect()
+}
+
+/// Works it, and then proves what waits.
+pub(crate) async fn retry_pending(bench: &Bench) {
+    let batch = Batch { retries: pending(bench).await, ..Batch::default() };
+    let report = bench.engine.work(&batch, Authority::Owner(&bench.epochs)).await.expect("works");
     bench.prove(report.waiting).await.expect("works");
 }
 
