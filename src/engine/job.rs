@@ -277,7 +277,8 @@ impl Job<'_> {
         }
         let left = |name: &String| limits.rows.count.saturating_sub(used.get(name).copied().unwrap_or(0));
         let window = self.model.graph.edges().map(|(id, edge)| (id, left(&edge.name))).collect();
-        Ok(Bounds { rows_per_event: limits.rows_per_event, latched: self.latched.clone(), window, scope: Scope::Enforced })
+        let is_dry = matches!(self.authority, Authority::Replay { apply: false });
+        Ok(Bounds { rows_per_event: limits.rows_per_event, latched: self.latched.clone(), window, scope: Scope::Enforced, is_dry })
     }
 
     /// A reference over one of its limits is shut (H79, H80).

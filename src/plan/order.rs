@@ -27,6 +27,8 @@ pub struct Bounds {
     pub window: BTreeMap<EdgeId, u64>,
     /// Which references are followed.
     pub scope: Scope,
+    /// Nothing is written: what would go by a later event of its own is counted at once.
+    pub is_dry: bool,
 }
 
 /// Why a root is held back, with the reference that holds it.
@@ -197,7 +199,7 @@ impl Planner<'_> {
             // Where keys may change, a row below may mean another row that had this key before: it is seen to when this row's own removal is
             // told, with all that was told before it. Until then it counts for what it refuses. A native key leaves no doubt, and what is in
             // shadow never goes.
-            let in_doubt = self.graph.keys_may_change(*entity) && !how.in_shadow;
+            let in_doubt = self.graph.keys_may_change(*entity) && !how.in_shadow && !self.bounds.is_dry;
             for (target, columns) in self.graph.targets_of(*entity) {
                 let Some(key) = columns_key(&columns.columns, child) else { continue };
                 let is_spared = self.spared.contains(&(target, key.clone()));

@@ -416,3 +416,17 @@ async fn h79_the_limit_per_event_counts_what_goes_by_the_events_of_middle_rows()
     assert_eq!(seen[0], ["5", "6", "7"], "15 rows, and the limit is 6");
     assert_eq!(seen[1], seen[0], "the limit does not hold any more: one event takes 15 rows, with those of its middle rows' events");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h90_a_dry_run_shows_the_rows_below_a_middle_row() {
+    let mut seen = Vec::new();
+    for on_update in ["", ", on_update: cascade"] {
+        let mut bench = Bench::new(&orders().replace(", on_update: cascade", on_update), Vec::new()).await;
+        bench.execute("crm", "INSERT INTO customers VALUES (2, 'Bob')").await;
+        bench.execute("shop", "INSERT INTO orders VALUES (5, 1); INSERT INTO lines VALUES (5, 1), (5, 2)").await;
+        let gone = bench.customer("d", 1, &[]);
+        let report = bench.engine.work(&bench.batch(&[gone]), Authority::Replay { apply: false }).await.expect("works");
+        seen.push(report.rows);
+    }
+    assert_eq!(seen[0], seen[1], "a dry run promises one row where three go");
+}

@@ -360,7 +360,7 @@ async fn h31_a_root_of_a_lost_partition_is_not_worked_along_with_another() {
     let first = member(&mut bench, "d", (1, 70), 10, &[]);
     let second = member(&mut bench, "d", (3, 70), 20, &[]);
     let second = on(second);
-    bench.work(&[first.clone()]).await.expect("works");
+    bench.work(std::slice::from_ref(&first)).await.expect("works");
     bench.work(&[second]).await.expect("works");
     assert_eq!(bench.lines(VISITS).await, ["1|1", "3|3"]);
     // Partition 1 goes to another worker. The bill goes.
