@@ -80,6 +80,7 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
         deleted: subject.candidate.deleted,
         source: subject.candidate.source.clone(),
         keys_may_change: model.graph.keys_may_change(model.graph.target(target).entity),
+        may_refuse: model.graph.edges_at(target).any(|(_, edge)| model.graph.may_refuse(edge)),
     };
     // A tombstone alone does not tell the row's other unique values, and what may hold it back by them.
     let pointed_at = |target: &TargetId| model.graph.edges_at(*target).next().is_some();

@@ -69,6 +69,8 @@ pub struct KeyHistory {
     pub source: Option<SourcePosition>,
     /// Some reference follows changes of this entity's keys.
     pub keys_may_change: bool,
+    /// A row that points at the key may refuse that its parent goes.
+    pub may_refuse: bool,
 }
 
 /// The verdict.
@@ -100,19 +102,26 @@ pub fn rule(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> boo
     if !history.keys_may_change && history.deleted {
         return Ruling::Park("the key changed before it was deleted, and no reference follows key changes");
     }
+    if history.may_refuse && history.deleted && newer(history.source.as_ref(), first.source.as_ref()) {
+        return Ruling::Park("another row had the key after the change and went: what refuses may be its");
+    }
     follow(first, moves, present)
 }
 
-/// The old keys that lead to this one by key changes which are not worked yet.
+/// The old keys that lead to this one, and whose change is not worked yet; those on the way may be.
 #[must_use]
 pub fn came_from(key: &Key, moves: &[Move]) -> BTreeSet<Key> {
-    let mut found = BTreeSet::from([key.clone()]);
-    let mut open = vec![key.clone()];
-    while let Some(key) = open.pop() {
-        let leads_here = |one: &&Move| one.state == MoveState::Open && one.to.as_ref() == Some(&key);
-        for one in moves.iter().filter(leads_here) {
-            if found.insert(one.from.clone()) {
-                open.push(one.from.clone());
+    let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::from([key.clone()]));
+    let mut open: Vec<(Key, Option<&Move>)> = vec![(key.clone(), None)];
+    while let Some((key, by)) = open.pop() {
+        let both_open = |one: &Move, by: &Move| one.state == MoveState::Open && by.state == MoveState::Open;
+        let is_before = |one: &Move| by.is_none_or(|by| later(by, one) || both_open(one, by));
+        for one in moves.iter().filter(|one| one.to.as_ref() == Some(&key) && is_before(one)) {
+            if one.state == MoveState::Open {
+                found.insert(one.from.clone());
+            }
+            if seen.insert(one.from.clone()) {
+                open.push((one.from.clone(), Some(one)));
             }
         }
     }
@@ -162,14 +171,15 @@ fn follow(first: &Move, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruli
     let mut visited = BTreeSet::from([first.from.clone()]);
     loop {
         let Some(to) = &current.to else { return Ruling::Park("the new key could not be read") };
+        let next =
+            moves.iter().filter(|one| one.from == *to && later(one, current)).reduce(|best, one| if later(best, one) { one } else { best });
         if present(to) {
-            return Ruling::Moved(to.clone());
+            // The row went on from there: who has that key now is another.
+            return if next.is_none() { Ruling::Moved(to.clone()) } else { Ruling::Park("another row took over a key on the way") };
         }
         if !visited.insert(to.clone()) {
             return Ruling::Park("the key changes lead in a circle");
         }
-        let next =
-            moves.iter().filter(|one| one.from == *to && later(one, current)).reduce(|best, one| if later(best, one) { one } else { best });
         match next {
             Some(next) => current = next,
             None => return Ruling::Park("the new key is gone or unknown: its children may have been meant elsewhere"),
@@ -208,7 +218,7 @@ mod tests {
     }
 
     fn history(of: &str, deleted: bool, lsn: u64) -> KeyHistory {
-        KeyHistory { key: key(of), deleted, source: at(lsn), keys_may_change: true }
+        KeyHistory { key: key(of), deleted, source: at(lsn), keys_may_change: true, may_refuse: false }
     }
 
     fn ruling(history: &KeyHistory, moves: &[Move], alive: &[&str]) -> Ruling {
@@ -250,6 +260,13 @@ mod tests {
         // 1 leads to 2, which is gone; the older move 2 -> 3 must not be followed from it.
         assert!(matches!(ruling(&history("1", false, 20), &moves, &["3"]), Ruling::Park(_)));
         assert!(matches!(ruling(&history("2", true, 30), &moves, &["3"]), Ruling::Park(_)));
+    }
+
+    #[test]
+    fn h23_a_key_on_the_way_that_another_row_took_over_is_not_the_end() {
+        let moves = [moved("6", "13", 10, Open), moved("13", "12", 11, Done)];
+        assert_eq!(ruling(&history("6", false, 10), &moves, &["12"]), Ruling::Moved(key("12")));
+        assert!(matches!(ruling(&history("6", false, 10), &moves, &["12", "13"]), Ruling::Park(_)));
     }
 
     #[test]

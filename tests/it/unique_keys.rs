@@ -428,3 +428,29 @@ async fn h26_a_row_that_is_held_is_not_let_go_because_another_row_took_its_value
     retry_pending(&bench).await;
     assert_eq!(bench.lines(VISITS).await, ["1|1"], "WRONG DELETION: the bill has not gone, and member 1 has not returned");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h26_a_restrict_two_changes_behind_still_holds_the_row() {
+    let mut bench = seeded(&[visit("on_delete: cascade"), bill("on_delete: restrict, on_update: cascade")].concat()).await;
+    bench.execute("shop", "INSERT INTO bills VALUES (1, 70)").await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1)").await;
+    let a = recode(&mut bench, 1, (70, 71), 10);
+    let b = recode(&mut bench, 1, (71, 72), 11);
+    let c = member(&mut bench, "d", (1, 72), 12, &[]);
+    settle(&bench, &[a]).await;
+    settle(&bench, &[b]).await;
+    settle(&bench, &[c]).await;
+    let p = bench.lines(PENDING).await;
+    assert_eq!(bench.lines(VISITS).await, ["1|1"], "WRONG DELETION: the bill at 70 refuses; {p:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h26_a_restricting_row_of_a_values_second_holder_is_not_given_to_the_first() {
+    let mut bench = seeded(&[visit("on_delete: cascade"), bill("on_delete: restrict, on_update: cascade")].concat()).await;
+    bench.execute("crm", "INSERT INTO members VALUES (1, 71)").await;
+    bench.execute("shop", "INSERT INTO bills VALUES (1, 70); INSERT INTO visits VALUES (2, 2)").await;
+    let all = [recode(&mut bench, 1, (70, 71), 10), member(&mut bench, "c", (2, 70), 11, &[]), member(&mut bench, "d", (2, 70), 12, &[])];
+    settle(&bench, &all).await;
+    let (b, p) = (bench.lines("SELECT id, code FROM bills").await, bench.lines(PENDING).await);
+    assert_eq!(bench.lines(VISITS).await, ["2|2"], "WRONG DELETION: the bill at 70 was of 2; {b:?} {p:?}");
+}
