@@ -80,6 +80,8 @@ pub struct Graph {
     /// The same by the native keys alone that do not take their rows along: within a cycle, their order is the one that databases insist on.
     native_ranks: Vec<usize>,
     reach: Vec<BTreeSet<EntityId>>,
+    /// Edges by which, or below which, something may refuse.
+    refusing: BTreeSet<EdgeId>,
 }
 
 /// An edge before its target has an id.
@@ -104,10 +106,12 @@ impl Graph {
             (edge.columns, edge.target) = point_at(&mut targets, parent, &parent_columns, edge.columns);
             edges.push(edge);
         }
-        let mut graph = Self { nodes, targets, edges, ranks: Vec::new(), native_ranks: Vec::new(), reach: Vec::new() };
+        let mut graph =
+            Self { nodes, targets, edges, ranks: Vec::new(), native_ranks: Vec::new(), reach: Vec::new(), refusing: BTreeSet::new() };
         graph.ranks = graph.ranked(|_| true);
         graph.native_ranks = graph.ranked(|edge| edge.origin == Origin::Native && edge.on_delete != OnDelete::Cascade);
         graph.reach = (0u32..).map(EntityId).zip(&graph.nodes).map(|(entity, _)| graph.reached_from(entity)).collect();
+        graph.refusing = graph.edges().filter(|(_, edge)| graph.refuses(edge)).map(|(id, _)| id).collect();
         graph
     }
 
@@ -175,18 +179,8 @@ impl Graph {
 
     /// A change of the parent may be refused by this edge, or by one below it.
     #[must_use]
-    pub fn may_refuse(&self, edge: &Edge) -> bool {
-        let (mut open, mut seen) = (vec![edge], BTreeSet::new());
-        while let Some(edge) = open.pop() {
-            let native = edge.origin == Origin::Native && edge.on_delete == OnDelete::NoAction;
-            if native || edge.on_delete == OnDelete::Restrict || edge.on_update == OnUpdate::Restrict {
-                return true;
-            }
-            if edge.on_delete == OnDelete::Cascade && seen.insert(edge.child) {
-                open.extend(self.edges.iter().filter(|below| self.parent(below) == edge.child));
-            }
-        }
-        false
+    pub fn may_refuse(&self, edge: EdgeId) -> bool {
+        self.refusing.contains(&edge)
     }
 
     /// Place in an order in which children come before their parents.
@@ -238,6 +232,20 @@ impl Graph {
             }
         }
         ranks
+    }
+
+    fn refuses(&self, edge: &Edge) -> bool {
+        let (mut open, mut seen) = (vec![edge], BTreeSet::new());
+        while let Some(edge) = open.pop() {
+            let native = edge.origin == Origin::Native && edge.on_delete == OnDelete::NoAction;
+            if native || edge.on_delete == OnDelete::Restrict || edge.on_update == OnUpdate::Restrict {
+                return true;
+            }
+            if edge.on_delete == OnDelete::Cascade && seen.insert(edge.child) {
+                open.extend(self.edges.iter().filter(|below| self.parent(below) == edge.child));
+            }
+        }
+        false
     }
 
     fn reached_from(&self, start: EntityId) -> BTreeSet<EntityId> {

@@ -55,15 +55,13 @@ pub(super) async fn completed(
     for (session, dialect) in homes(job, target) {
         halves.extend(ledger::halves(session, dialect, &group, &label, &sources).await?);
     }
-    let cause = |source: &SourcePosition| arrivals.iter().find(|(one, _)| one.source == *source).map(|(_, cause)| cause.clone());
-    let open = halves.into_iter().filter(|one| one.state == MoveState::Open);
-    Ok(open
-        .filter_map(|one| {
-            let source = one.source?;
-            let cause = cause(&source)?;
-            Some((one.from, source, cause))
-        })
-        .collect())
+    let causes: BTreeMap<String, &Position> = arrivals.iter().map(|(one, cause)| (one.source.to_string(), cause)).collect();
+    let with_cause = |one: Move| {
+        let source = one.source?;
+        let cause = (*causes.get(&source.to_string())?).clone();
+        Some((one.from, source, cause))
+    };
+    Ok(least_worked(halves).into_iter().filter(|one| one.state == MoveState::Open).filter_map(with_cause).collect())
 }
 
 /// The key changes that touch one of these keys, and all of this batch.

@@ -80,7 +80,7 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
         deleted: subject.candidate.deleted,
         source: subject.candidate.source.clone(),
         keys_may_change: model.graph.keys_may_change(model.graph.target(target).entity),
-        may_refuse: model.graph.edges_at(target).any(|(_, edge)| model.graph.may_refuse(edge)),
+        may_refuse: model.graph.edges_at(target).any(|(edge, _)| model.graph.may_refuse(edge)),
     };
     // A tombstone alone does not tell the row's other unique values, and what may hold it back by them.
     let pointed_at = |target: &TargetId| model.graph.edges_at(*target).next().is_some();
@@ -98,7 +98,9 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
 impl Judged {
     /// The roots of the cascade; a root's id is its place in this list.
     pub(super) fn roots(&mut self) -> Vec<Root> {
-        let beside: Vec<BTreeSet<(TargetId, Key)>> = self.subjects.iter().map(|subject| self.holding(subject)).collect();
+        let parked = self.subjects.iter().filter(|subject| matches!(subject.state, State::Parked(..)));
+        let parked: BTreeSet<(TargetId, Key)> = parked.map(|subject| (subject.target, subject.key.clone())).collect();
+        let beside: Vec<BTreeSet<(TargetId, Key)>> = self.subjects.iter().map(|subject| self.holding(subject, &parked)).collect();
         let looked_at: BTreeSet<&(TargetId, Key)> = beside.iter().flatten().collect();
         let mut roots = Vec::new();
         for ((place, subject), beside) in self.subjects.iter().enumerate().zip(&beside) {
@@ -123,16 +125,11 @@ impl Judged {
 
     /// What else a root's row was known by and may be held back by. Of a row that went, also a value that another row has now: what holds it
     /// holds it until that goes, or until the row itself returns. A row that lives under another key has the rest of its values still.
-    fn holding(&self, subject: &Subject) -> BTreeSet<(TargetId, Key)> {
+    fn holding(&self, subject: &Subject, parked: &BTreeSet<(TargetId, Key)>) -> BTreeSet<(TargetId, Key)> {
         let State::Root(fate) = &subject.state else { return BTreeSet::new() };
         let is_present = |(target, key): &(TargetId, Key)| self.presence.was_asked(*target, key) && self.presence.of(*target, key);
         let beside = subject.candidate.beside.iter();
-        beside.filter(|value| *fate == Fate::Gone || !is_present(value) || self.is_parked(value)).cloned().collect()
-    }
-
-    fn is_parked(&self, (target, key): &(TargetId, Key)) -> bool {
-        let is_it = |subject: &&Subject| subject.target == *target && subject.key == *key;
-        self.subjects.iter().find(is_it).is_some_and(|subject| matches!(subject.state, State::Parked(..)))
+        beside.filter(|value| *fate == Fate::Gone || !is_present(value) || parked.contains(value)).cloned().collect()
     }
 
     /// The subject of a root.

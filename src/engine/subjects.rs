@@ -160,9 +160,10 @@ async fn known_pending(job: &mut Job<'_>, values: BTreeSet<(TargetId, Key)>) -> 
 
 /// Values whose key change was known by half, and whose new row this batch tells of.
 async fn add_completed(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<(), Failure> {
+    let mut known: BTreeSet<(TargetId, Key)> = subjects.iter().map(|subject| (subject.target, subject.key.clone())).collect();
     for (target, arrivals) in job.reduced.arrivals.clone() {
         for (key, source, cause) in history::completed(job, target, &arrivals).await? {
-            if !subjects.iter().any(|subject| subject.target == target && subject.key == key) {
+            if known.insert((target, key.clone())) {
                 let candidate = Candidate { moved: true, source: Some(source), ..Candidate::new(cause, false) };
                 subjects.push(Subject::new(target, key, candidate));
             }

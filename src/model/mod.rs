@@ -1,6 +1,6 @@
 //! The rules bound to the databases: every name has become a table with columns and types, every reference an edge.
 //!
-//! A [`Model`] exists only if nothing in it is unsafe: what the catalog forbids (a parent that cannot be looked up, keys of unlike types, a
+//! A [`Model`] exists only if all of it is sound: what the catalog forbids (a parent that cannot be looked up, keys of unlike types, a
 //! `set_null` on a NOT NULL column) is refused here, all problems at once, before the first event is read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub struct Model {
     pub(crate) replicas: Vec<BoundReplica>,
     /// What each topic carries.
     pub topics: BTreeMap<String, TopicSpec>,
-    /// Things a person should know, none of them unsafe.
+    /// Things a person should know, none of them a danger.
     pub warnings: Vec<Problem>,
 }
 

@@ -221,7 +221,7 @@ impl Planner<'_> {
             return self.walk(id, root);
         }
         let edges = self.graph.edges_at(root.target);
-        for (id, _) in edges.filter(|(_, edge)| from_root(edge, self.bounds.scope) && self.graph.may_refuse(edge)) {
+        for (id, _) in edges.filter(|(id, edge)| from_root(edge, self.bounds.scope) && self.graph.may_refuse(*id)) {
             if self.bounds.latched.contains(&id) {
                 return Err(Blocked::Latched(id));
             }

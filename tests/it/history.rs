@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::wait::wait_for;
+use crate::support::wait::{wait_for, within};
 
 pub(crate) const CRM: &str = "
 CREATE TABLE customers (id BIGINT PRIMARY KEY, name TEXT NOT NULL, note TEXT);
@@ -103,13 +103,12 @@ async fn differences(world: &impl World) -> (BTreeSet<String>, BTreeSet<String>)
 
 async fn settle(world: &impl World, what: &str) {
     let mut last = (BTreeSet::new(), BTreeSet::new());
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < deadline {
+    let settled = within(Duration::from_secs(60), async || {
         last = differences(world).await;
-        if last.0.is_empty() && last.1.is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        (last.0.is_empty() && last.1.is_empty()).then_some(())
+    });
+    if settled.await.is_some() {
+        return;
     }
     let head = |rows: &BTreeSet<String>| rows.iter().take(5).cloned().collect::<Vec<_>>().join("\n  ");
     panic!(

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 /// Asks every 50 ms until the condition gives a value. Panics with `what` when the deadline passes first.
-pub(crate) async fn wait_for<T>(what: &str, deadline: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn wait_for<T>(what: &str, deadline: Duration, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    within(deadline, condition).await.unwrap_or_else(|| panic!("waited {deadline:?} in vain for {what}"))
+}
+
+/// The same for those who have more to say when the deadline passes first.
+pub(crate) async fn within<T>(deadline: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let asked = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(50));
         loop {
@@ -13,7 +18,7 @@ pub(crate) async fn wait_for<T>(what: &str, deadline: Duration, mut condition: i
             }
         }
     };
-    tokio::time::timeout(deadline, asked).await.unwrap_or_else(|_| panic!("waited {deadline:?} in vain for {what}"))
+    tokio::time::timeout(deadline, asked).await.ok()
 }
 
 /// Runs what blocks (subprocesses, Kafka clients and their drop) off the runtime's threads. A panic in it is the caller's.
