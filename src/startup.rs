@@ -204,7 +204,9 @@ pub async fn kafka(config: &Config, topics: BTreeSet<String>, patience: Duration
         let deadline = std::time::Instant::now() + patience;
         let reader = Reader::open(&kafka)?;
         loop {
-            match reader.missing(&topics) {
+            // A broker that is up answers in less than a second.
+            let left = deadline.saturating_duration_since(std::time::Instant::now()).max(Duration::from_secs(1));
+            match reader.missing(&topics, left) {
                 Ok(missing) => return Ok((reader.cluster_id(), missing)),
                 Err(error) if std::time::Instant::now() >= deadline => return Err(error),
                 Err(error) => tracing::warn!(%error, "kafka cannot be reached yet"),

@@ -6,18 +6,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::{ASK, POLL, Watermarks, consumer_config, own};
 use crate::change::{NextOffset, Record, TopicPartition};
 use crate::config::Kafka;
 
+/// Every question to this client is answered or refused: what it says beside that, again and again while no broker is up, is for debugging.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, facility, message, "kafka client");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 /// A consumer that belongs to no group. Offsets are never committed.
 pub(crate) struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
 }
 
 /// Where in a partition to begin or end.
@@ -42,7 +58,7 @@ impl Reader {
         let mut config = consumer_config(kafka);
         config.set("group.id", format!("{}-reader", kafka.group)).remove("partition.assignment.strategy");
         config.remove("group.instance.id");
-        Ok(Self { consumer: config.create()? })
+        Ok(Self { consumer: config.create_with_context(Quiet)? })
     }
 
     /// The partitions of topics that exist.
@@ -63,8 +79,8 @@ impl Reader {
     ///
     /// # Errors
     /// If no broker answers in time.
-    pub(crate) fn missing(&self, topics: &std::collections::BTreeSet<String>) -> Result<Vec<String>, KafkaError> {
-        let metadata = self.consumer.fetch_metadata(None, ASK)?;
+    pub(crate) fn missing(&self, topics: &std::collections::BTreeSet<String>, within: Duration) -> Result<Vec<String>, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(None, within.min(ASK))?;
         let exists = |topic: &String| metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none());
         Ok(topics.iter().filter(|topic| !exists(topic)).cloned().collect())
     }
