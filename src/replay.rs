@@ -126,7 +126,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, request: Request, stop: C
     let mut follower = (!marker_topics.is_empty()).then(|| Follower::start(config.kafka.clone(), marker_topics));
     let dead_letters = Arc::new(DeadLetters::open(&config.kafka, &config.dead_letters.topic)?);
     let (_, given_up) = watch::channel(BTreeSet::new());
-    let shared = Shared { engine, dead_letters, stop, given_up, resting: Arc::default() };
+    let shared = Shared { engine, dead_letters, stop, given_up, resting: watch::Sender::new(false) };
     let mut replay = Replay {
         shared,
         config,

@@ -11,8 +11,8 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ASK, Budget, Command, Control, POLL, Places, Source, Watermarks, consumer_config, own, size};
-use crate::change::{NextOffset, Record, TopicPartition};
+use super::{ASK, Assignment, Budget, Command, Control, Fetched, POLL, Places, Source, Watermarks, consumer_config, own, size};
+use crate::change::{NextOffset, TopicPartition};
 use crate::config::Kafka;
 
 /// Records between the poll thread and the worker.
@@ -28,6 +28,7 @@ enum Rebalance {
     Assign(Vec<TopicPartition>),
     Revoke(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
+    Failed(String),
 }
 
 /// librdkafka calls this on the poll thread, inside `poll`.
@@ -49,12 +50,10 @@ impl ConsumerContext for Context {
         let partitions = partitions(list);
         let seen = match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(partitions),
-            _ if self.closing.load(Ordering::Acquire) || consumer.assignment_lost() => {
-                if let Err(error) = consumer.incremental_unassign(list) {
-                    tracing::warn!(%error, "unassigning");
-                }
-                Rebalance::Lost(partitions)
-            }
+            _ if self.closing.load(Ordering::Acquire) || consumer.assignment_lost() => match consumer.incremental_unassign(list) {
+                Ok(()) => Rebalance::Lost(partitions),
+                Err(error) => Rebalance::Failed(format!("partitions that were lost cannot be given up: {error}")),
+            },
             _ => Rebalance::Revoke(partitions),
         };
         if let Ok(mut queue) = self.seen.lock() {
@@ -82,7 +81,8 @@ pub(crate) fn start(kafka: &Kafka, topics: &[String], start_budget: usize) -> Re
         control: control_sender,
         commands: command_receiver,
         budget: Arc::clone(&budget),
-        assigned: BTreeSet::new(),
+        assigned: BTreeMap::new(),
+        last_assignment: Assignment::default(),
         halted: BTreeSet::new(),
         starting: None,
         draining: None,
@@ -94,23 +94,24 @@ pub(crate) fn start(kafka: &Kafka, topics: &[String], start_budget: usize) -> Re
     Ok(Source { records, control, commands, budget, thread })
 }
 
-/// Partitions, and where to start in them once the worker has said.
-type Starting = (Vec<TopicPartition>, oneshot::Receiver<BTreeMap<TopicPartition, NextOffset>>);
+/// Partitions of an assignment, and where to start in them once the worker has said.
+type Starting = (Assignment, Vec<TopicPartition>, oneshot::Receiver<BTreeMap<TopicPartition, NextOffset>>);
 
 struct Poller {
     consumer: BaseConsumer<Context>,
-    records: mpsc::Sender<Record>,
+    records: mpsc::Sender<Fetched>,
     control: mpsc::Sender<Control>,
     commands: std::sync::mpsc::Receiver<Command>,
     budget: Arc<Budget>,
-    assigned: BTreeSet<TopicPartition>,
+    assigned: BTreeMap<TopicPartition, Assignment>,
+    last_assignment: Assignment,
     halted: BTreeSet<TopicPartition>,
     /// Partitions assigned by the group whose start the worker has not said yet.
     starting: Option<Starting>,
     /// Partitions revoked by the group that the worker still drains.
     draining: Option<(Vec<TopicPartition>, oneshot::Receiver<()>)>,
     /// Records for which there was no room, in order.
-    held: VecDeque<Record>,
+    held: VecDeque<Fetched>,
     is_paused: bool,
 }
 
@@ -138,8 +139,8 @@ impl Poller {
     }
 
     fn poll(&mut self) {
-        while let Some(record) = self.held.pop_front() {
-            if !self.pass_on(record) {
+        while let Some(fetched) = self.held.pop_front() {
+            if !self.pass_on(fetched) {
                 break;
             }
         }
@@ -150,23 +151,23 @@ impl Poller {
         };
         let partition = &record.at.partition;
         let is_draining = self.draining.as_ref().is_some_and(|(partitions, _)| partitions.contains(partition));
-        if is_draining || !self.assigned.contains(partition) || self.halted.contains(partition) {
-            return;
-        }
+        let assignment = self.assigned.get(partition).copied().filter(|_| !is_draining && !self.halted.contains(partition));
+        let Some(assignment) = assignment else { return };
         self.budget.take(size(&record));
+        let fetched = Fetched { assignment, record };
         if self.held.is_empty() {
-            self.pass_on(record);
+            self.pass_on(fetched);
         } else {
-            self.held.push_back(record);
+            self.held.push_back(fetched);
         }
     }
 
     /// Hands a record to the worker; `false` if there is no room, and the record waits here.
-    fn pass_on(&mut self, record: Record) -> bool {
-        match self.records.try_send(record) {
+    fn pass_on(&mut self, fetched: Fetched) -> bool {
+        match self.records.try_send(fetched) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => true,
-            Err(mpsc::error::TrySendError::Full(record)) => {
-                self.held.push_front(record);
+            Err(mpsc::error::TrySendError::Full(fetched)) => {
+                self.held.push_front(fetched);
                 false
             }
         }
@@ -199,18 +200,18 @@ impl Poller {
     fn balance_load(&mut self) {
         let is_full = !self.held.is_empty() || self.budget.is_full();
         if is_full != self.is_paused && (is_full || self.budget.has_room()) {
-            let partitions = self.assigned.difference(&self.halted).cloned().collect::<Vec<_>>();
-            let list = list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
+            let list = everywhere(self.assigned.keys().filter(|partition| !self.halted.contains(*partition)));
             let done = if is_full { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
             if let Err(error) = done {
                 tracing::warn!(%error, "pausing or resuming");
             }
+            tracing::debug!(is_full, "{}", if is_full { "reading waits for what is in flight" } else { "reading goes on" });
             self.is_paused = is_full;
         }
     }
 
     fn halt(&mut self, partition: TopicPartition) {
-        if let Err(error) = self.consumer.pause(&list([(&partition, Offset::Invalid)])) {
+        if let Err(error) = self.consumer.pause(&everywhere([&partition])) {
             tracing::warn!(%error, %partition, "pausing");
         }
         self.halted.insert(partition);
@@ -232,9 +233,11 @@ impl Poller {
                     return;
                 }
                 let (start_at, answer) = oneshot::channel();
-                self.starting = Some((partitions, answer));
+                self.last_assignment = Assignment(self.last_assignment.0 + 1);
+                let assignment = self.last_assignment;
+                self.starting = Some((assignment, partitions, answer));
                 let topic_sizes = watermarks.keys().filter_map(|partition| self.topic_size(&partition.topic)).collect();
-                self.tell(Control::Assigned { partitions: watermarks, topic_sizes, start_at });
+                self.tell(Control::Assigned { assignment, partitions: watermarks, topic_sizes, start_at });
             }
             Some(Rebalance::Revoke(partitions)) => {
                 let (drained, answer) = oneshot::channel();
@@ -245,6 +248,7 @@ impl Poller {
                 self.forget(&partitions);
                 self.tell(Control::Lost { partitions });
             }
+            Some(Rebalance::Failed(why)) => self.tell(Control::Failed(why)),
         }
     }
 
@@ -261,29 +265,32 @@ impl Poller {
     }
 
     fn finish_start(&mut self) {
-        let Some((partitions, answer)) = &mut self.starting else { return };
+        let Some((assignment, partitions, answer)) = &mut self.starting else { return };
         let start = match answer.try_recv() {
             Err(oneshot::error::TryRecvError::Empty) => return,
             Err(oneshot::error::TryRecvError::Closed) => BTreeMap::new(),
             Ok(start) => start,
         };
-        let partitions = std::mem::take(partitions);
+        let (assignment, partitions) = (*assignment, std::mem::take(partitions));
         self.starting = None;
+        // A partition that left us while it was paused would come back paused, and stand still for ever: librdkafka keeps that over a loss.
+        if let Err(error) = self.consumer.resume(&everywhere(&partitions)) {
+            tracing::warn!(%error, "resuming");
+        }
         // All are assigned, as the group wants; those without a start are halted before the first fetch.
         let offset = |partition: &TopicPartition| start.get(partition).map_or(Offset::End, |next| Offset::Offset(next.0));
         let wanted = list(partitions.iter().map(|partition| (partition, offset(partition))));
         if let Err(error) = self.consumer.incremental_assign(&wanted) {
-            tracing::error!(%error, "assigning partitions");
-            return;
+            return self.tell(Control::Failed(format!("partitions cannot be assigned: {error}")));
         }
         if self.is_paused {
             // As all the others are: they are resumed together.
-            if let Err(error) = self.consumer.pause(&list(partitions.iter().map(|partition| (partition, Offset::Invalid)))) {
+            if let Err(error) = self.consumer.pause(&everywhere(&partitions)) {
                 tracing::warn!(%error, "pausing");
             }
         }
         for partition in partitions {
-            self.assigned.insert(partition.clone());
+            self.assigned.insert(partition.clone(), assignment);
             if start.contains_key(&partition) {
                 self.halted.remove(&partition);
             } else {
@@ -299,8 +306,8 @@ impl Poller {
         }
         let partitions = std::mem::take(partitions);
         self.draining = None;
-        if let Err(error) = self.consumer.incremental_unassign(&list(partitions.iter().map(|partition| (partition, Offset::Invalid)))) {
-            tracing::warn!(%error, "giving partitions back");
+        if let Err(error) = self.consumer.incremental_unassign(&everywhere(&partitions)) {
+            self.tell(Control::Failed(format!("partitions cannot be given back: {error}")));
         }
         self.forget(&partitions);
     }
@@ -311,7 +318,7 @@ impl Poller {
             self.halted.remove(partition);
         }
         let budget = &self.budget;
-        self.held.retain(|record| {
+        self.held.retain(|Fetched { record, .. }| {
             let keeps = !partitions.contains(&record.at.partition);
             if !keeps {
                 budget.give(size(record));
@@ -334,7 +341,7 @@ impl Poller {
             let next = if let Some(Offset::Offset(next)) = at { Some(NextOffset(next)) } else { None };
             (partition, (next, marks))
         };
-        self.watermarks(self.assigned.iter().cloned().collect()).into_iter().map(place).collect()
+        self.watermarks(self.assigned.keys().cloned().collect()).into_iter().map(place).collect()
     }
 
     fn watermarks(&self, partitions: Vec<TopicPartition>) -> BTreeMap<TopicPartition, Watermarks> {
@@ -349,7 +356,7 @@ impl Poller {
     }
 
     fn commit(&self, wanted: &mut BTreeMap<TopicPartition, NextOffset>) {
-        wanted.retain(|partition, _| self.assigned.contains(partition));
+        wanted.retain(|partition, _| self.assigned.contains_key(partition));
         if wanted.is_empty() {
             return;
         }
@@ -362,7 +369,7 @@ impl Poller {
 
     /// The last commit, then out of the group.
     fn close(self, wanted: &BTreeMap<TopicPartition, NextOffset>) {
-        let last: BTreeMap<_, _> = wanted.iter().filter(|(partition, _)| self.assigned.contains(*partition)).collect();
+        let last: BTreeMap<_, _> = wanted.iter().filter(|(partition, _)| self.assigned.contains_key(*partition)).collect();
         let deadline = Instant::now() + LAST_COMMIT;
         while !last.is_empty() && Instant::now() < deadline {
             let list = list(last.iter().map(|(partition, next)| (*partition, Offset::Offset(next.0))));
@@ -382,6 +389,11 @@ impl Poller {
 
 fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().map(|element| TopicPartition { topic: Arc::from(element.topic()), partition: element.partition() }).collect()
+}
+
+/// A list for calls that look at no offset.
+fn everywhere<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> TopicPartitionList {
+    list(partitions.into_iter().map(|partition| (partition, Offset::Invalid)))
 }
 
 fn list<'a>(partitions: impl IntoIterator<Item = (&'a TopicPartition, Offset)>) -> TopicPartitionList {

@@ -28,6 +28,7 @@ pub(crate) use group::start;
 pub(crate) enum Control {
     /// Where to start reading is the ledger's to say. Until the answer the partitions stand still.
     Assigned {
+        assignment: Assignment,
         partitions: BTreeMap<TopicPartition, Watermarks>,
         /// How many partitions each of their topics has, over all workers.
         topic_sizes: BTreeMap<String, usize>,
@@ -41,6 +42,17 @@ pub(crate) enum Control {
     OutOfRange(Places),
     /// The client cannot go on.
     Failed(String),
+}
+
+/// Counts what the group has given us. A partition that was lost and came back is another one: what was read of it before is not worked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Assignment(u64);
+
+/// A record, and under which assignment of its partition it was read.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) assignment: Assignment,
+    pub(crate) record: Record,
 }
 
 /// Where partitions are read, if something was read of them, and what they hold.
@@ -68,7 +80,7 @@ pub(crate) enum Command {
 
 /// The worker's side of the poll thread.
 pub(crate) struct Source {
-    pub(crate) records: mpsc::Receiver<Record>,
+    pub(crate) records: mpsc::Receiver<Fetched>,
     pub(crate) control: mpsc::Receiver<Control>,
     pub(crate) commands: std::sync::mpsc::Sender<Command>,
     pub(crate) budget: Arc<Budget>,

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -114,8 +113,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// Partitions given up since the batch began, even if they are ours again: their records are dropped at the next attempt.
     pub(crate) given_up: watch::Receiver<BTreeSet<TopicPartition>>,
-    /// Set while it waits for a next attempt.
-    pub(crate) resting: Arc<AtomicBool>,
+    /// True while it waits for a next attempt.
+    pub(crate) resting: watch::Sender<bool>,
 }
 
 /// In whose name batches are worked.
@@ -287,13 +286,13 @@ impl Attempts {
 
     /// Waits for the next attempt; `false` if the stop signal came first.
     async fn rest(&self, wait: Duration) -> bool {
-        self.shared.resting.store(true, Ordering::Release);
+        self.shared.resting.send_replace(true);
         let stopped = tokio::select! {
             biased;
             () = self.shared.stop.cancelled() => true,
             () = tokio::time::sleep(wait) => false,
         };
-        self.shared.resting.store(false, Ordering::Release);
+        self.shared.resting.send_replace(false);
         !stopped
     }
 
@@ -336,11 +335,11 @@ impl Attempts {
         let partitions: BTreeSet<&TopicPartition> =
             of_records.chain(part.retries.iter().map(|retry| &retry.pending.cause.partition)).collect();
         let mut given_up = self.shared.given_up.clone();
-        self.shared.resting.store(true, Ordering::Release);
+        self.shared.resting.send_replace(true);
         // The group may have said so while the batch was worked.
         let is_told = |now: &BTreeSet<TopicPartition>| partitions.iter().any(|partition| now.contains(*partition));
         let heard = tokio::time::timeout(HEAR_OF_LOSS, given_up.wait_for(is_told)).await;
-        self.shared.resting.store(false, Ordering::Release);
+        self.shared.resting.send_replace(false);
         if let Ok(Ok(_)) = heard {
             parts.push_front(part);
             return true;

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -21,7 +20,7 @@ use crate::engine::{Engine, Report, Retry};
 use crate::error::chain;
 use crate::ledger::{self, Epoch};
 use crate::sink::SinkError;
-use crate::source::{self, Command, Control, Places, Source, Watermarks};
+use crate::source::{self, Assignment, Command, Control, Fetched, Places, Source, Watermarks};
 
 pub mod accounts;
 pub(crate) mod attempt;
@@ -84,6 +83,7 @@ pub enum RunError {
 /// A partition of ours.
 #[derive(Debug)]
 struct Owned {
+    assignment: Assignment,
     /// Everything below is durable.
     next: Option<NextOffset>,
     /// Where the topic ended when the partition was assigned.
@@ -104,7 +104,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
     let markers = markers::topics(&engine.model);
     let mut follower = (!markers.is_empty()).then(|| source::assigned::Follower::start(config.kafka.clone(), markers));
     let (given_up, given_up_receiver) = watch::channel(BTreeSet::new());
-    let shared = Shared { engine, dead_letters, stop, given_up: given_up_receiver, resting: Arc::new(AtomicBool::new(false)) };
+    let shared = Shared { engine, dead_letters, stop, given_up: given_up_receiver, resting: watch::Sender::new(false) };
     let mut worker = Worker {
         config,
         options,
@@ -143,6 +143,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
 /// Partitions that are being taken over.
 struct Taking {
     task: JoinHandle<Takeover>,
+    assignment: Assignment,
     partitions: BTreeMap<TopicPartition, Watermarks>,
     start_at: oneshot::Sender<BTreeMap<TopicPartition, NextOffset>>,
 }
@@ -182,6 +183,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     async fn run(&mut self, mut source: Source, mut follower: Option<&mut source::assigned::Follower>) -> Result<Ended, RunError> {
         let stop = self.shared.stop.clone();
+        let mut resting = self.shared.resting.subscribe();
         let result = loop {
             self.drain();
             self.start_batch();
@@ -208,6 +210,8 @@ impl Worker<'_> {
                     self.in_flight = None;
                     if let Err(error) = self.on_done(joined(done)?, &source).await { break Err(error) }
                 }
+                // A batch that rests is when partitions that are asked back can go.
+                () = rest(&mut resting), if !self.drains.is_empty() => {}
                 // 5. Markers and the ends of partitions, for roots that wait.
                 Some(record) = next_marker(&mut follower) => self.on_marker(&record),
                 ends = answered(self.ends.as_mut()) => self.on_ends(ends),
@@ -215,7 +219,7 @@ impl Worker<'_> {
                 () = tokio::time::sleep_until(wake_at) => self.on_time().await,
                 // 7. New records, while there is room.
                 record = source.records.recv(), if may_read => match record {
-                    Some(record) => self.on_record(record),
+                    Some(fetched) => self.on_record(fetched),
                     None => break Err(RunError::Client("the poll thread has ended".to_owned())),
                 },
             }
@@ -234,8 +238,8 @@ impl Worker<'_> {
         [flush, mark, settle, Some(self.retry_at), Some(self.expire_at)].into_iter().flatten().min().unwrap_or(self.retry_at)
     }
 
-    fn on_record(&mut self, record: Record) {
-        let is_ours = self.owned.get(&record.at.partition).is_some_and(|owned| !owned.halted);
+    fn on_record(&mut self, Fetched { assignment, record }: Fetched) {
+        let is_ours = self.owned.get(&record.at.partition).is_some_and(|owned| owned.assignment == assignment && !owned.halted);
         let size = source::size(&record);
         if !is_ours {
             self.budget.give(size);
@@ -248,12 +252,12 @@ impl Worker<'_> {
 
     async fn on_control(&mut self, control: Control, source: &Source) -> Result<(), RunError> {
         match control {
-            Control::Assigned { partitions, topic_sizes, start_at } => {
+            Control::Assigned { assignment, partitions, topic_sizes, start_at } => {
                 self.was_assigned = true;
                 let (engine, stop) = (Arc::clone(&self.shared.engine), self.shared.stop.clone());
                 self.topic_sizes.extend(topic_sizes);
                 let task = tokio::spawn(take::take(engine, partitions.clone(), stop));
-                self.taking = Some(Taking { task, partitions, start_at });
+                self.taking = Some(Taking { task, assignment, partitions, start_at });
             }
             Control::Revoked { partitions, drained } => {
                 tracing::info!(partitions = %names(&partitions), "partitions are asked back");
@@ -289,7 +293,7 @@ impl Worker<'_> {
     }
 
     fn on_takeover(&mut self, takeover: Takeover) -> Result<(), RunError> {
-        let Some(Taking { partitions, start_at, .. }) = self.taking.take() else { return Ok(()) };
+        let Some(Taking { assignment, partitions, start_at, .. }) = self.taking.take() else { return Ok(()) };
         if let Some(fatal) = takeover.fatal {
             return Err(RunError::Halted(fatal));
         }
@@ -298,7 +302,7 @@ impl Worker<'_> {
         }
         for (partition, marks) in partitions {
             let next = takeover.start.get(&partition).copied();
-            let owned = Owned { next, end: marks.high, halted: next.is_none(), dead_letters: VecDeque::new() };
+            let owned = Owned { assignment, next, end: marks.high, halted: next.is_none(), dead_letters: VecDeque::new() };
             self.owned.insert(partition.clone(), owned);
             self.accounts.partitions.entry(partition.clone()).or_default();
             if let Some(next) = next {
@@ -321,7 +325,7 @@ impl Worker<'_> {
         }
         let wanted: BTreeSet<TopicPartition> = self.drains.iter().flat_map(|(partitions, _)| partitions.iter().cloned()).collect();
         self.given_up.send_modify(|given_up| given_up.extend(wanted.iter().cloned()));
-        if self.in_flight.is_some() && !self.shared.resting.load(Ordering::Acquire) {
+        if self.in_flight.is_some() && !*self.shared.resting.borrow() {
             return;
         }
         for (partitions, drained) in std::mem::take(&mut self.drains) {
@@ -396,7 +400,8 @@ impl Worker<'_> {
         self.count(&done);
         for (partition, next) in &done.progress {
             if let Some(owned) = self.owned.get_mut(partition) {
-                owned.next = Some(*next);
+                // It may have been lost and taken over again meanwhile, further on.
+                owned.next = owned.next.max(Some(*next));
                 self.waitlist.on_progress(partition, *next);
             }
         }
@@ -443,6 +448,11 @@ async fn finished<T>(task: Option<&mut JoinHandle<T>>) -> Result<T, tokio::task:
         Some(task) => task.await,
         None => std::future::pending().await,
     }
+}
+
+/// The moment at which the batch in flight rests.
+async fn rest(resting: &mut watch::Receiver<bool>) {
+    drop(resting.wait_for(|rests| *rests).await);
 }
 
 /// The answer of the poll thread; without a question, never.

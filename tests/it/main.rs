@@ -16,6 +16,7 @@ mod live;
 mod oracle;
 mod parked;
 mod proof;
+mod rebalance;
 mod replay;
 mod support;
 mod unique_keys;

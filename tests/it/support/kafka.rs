@@ -199,6 +199,17 @@ impl Bed {
         })
         .await
     }
+
+    /// How many members a consumer group has.
+    pub(crate) async fn members(&self, group: &str) -> usize {
+        let (bootstrap, group) = (self.kafka.clone(), group.to_owned());
+        blocking(move || {
+            let consumer: BaseConsumer = client(&bootstrap).create().expect("a consumer");
+            let listed = consumer.client().fetch_group_list(Some(&group), DEADLINE).expect("the group's members");
+            listed.groups().iter().map(|group| group.members().len()).sum()
+        })
+        .await
+    }
 }
 
 fn client(bootstrap: &str) -> ClientConfig {
