@@ -352,7 +352,7 @@ impl Worker {
         let (stdout, stderr) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.err")));
         let file = |path: &Path| File::create(path).expect("a file for the output");
         let mut command = Command::new(env!("CARGO_BIN_EXE_entail"));
-        command.arg("--config").arg(config).args(arguments).env("ENTAIL_LOG", "info,entail::source=debug");
+        command.arg("--config").arg(config).args(arguments).env("ENTAIL_LOG", "info,sqlx::postgres::notice=warn,entail::source=debug");
         command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr));
         let child = command.spawn().expect("the binary starts");
         Worker { child, name: name.to_owned(), stdout, stderr, started: Instant::now() }
