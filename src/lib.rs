@@ -17,6 +17,7 @@
 //! | [`engine`] | one batch from events to durable rows | |
 //! | `source`, [`dead_letter`] | the poll thread; records that can never succeed | |
 //! | [`worker`], [`replay`] | the loop; the same stages over old records | |
+//! | [`undo`] | whole cascades, put back from the archive | |
 //! | [`startup`], [`commands`] | from settings to an engine; the command line | |
 //! | [`feed`], [`stage`] | a change feed for SQLite and an in-process broker, for the demo and tests | |
 //! | [`demo`] | the story that `entail demo` tells, and its load | |
@@ -56,5 +57,6 @@ mod source;
 pub mod stage;
 pub mod startup;
 pub mod telemetry;
+pub mod undo;
 pub mod value;
 pub mod worker;

@@ -4,7 +4,6 @@
 //! rolled back (H52, H64).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -14,21 +13,16 @@ use crate::ledger;
 use crate::model::{BoundTable, Model};
 use crate::plan::{Assignment, Step, StepAction};
 use crate::resolve::{Sessions, Trouble, conditions};
-use crate::sink::statement::{self, ArchiveLabels, Bind, Dialect, Selection, Touched};
+use crate::sink::statement::{self, Dialect, Selection, Touched};
 use crate::sink::{Column, ConstraintKind, Fault, Session, SinkError};
 use crate::value::Key;
 
+mod archive;
 mod replicas;
 
+pub(crate) use archive::{Archiving, columns_of_shape, shape};
+use archive::{archive, note_after};
 pub(crate) use replicas::{CopyWork, copy};
-
-/// What the archive notes of every row of a batch.
-pub(crate) struct Archiving<'a> {
-    pub(crate) group: &'a str,
-    pub(crate) keep: Duration,
-    /// Cascade ids, by root.
-    pub(crate) cascades: &'a [String],
-}
 
 /// Applies the steps. Nothing is durable until the sessions commit.
 pub(crate) async fn apply(model: &Model, sessions: &mut Sessions, steps: &[Step], archiving: &Archiving<'_>) -> Result<(), Trouble> {
@@ -39,6 +33,7 @@ pub(crate) async fn apply(model: &Model, sessions: &mut Sessions, steps: &[Step]
     for step in steps {
         let (bound, dialect, session) = at(model, sessions, step)?;
         execute(model, session, dialect, bound, step).await.map_err(|error| blame(step, error))?;
+        note_after(model, session, dialect, bound, step, archiving).await.map_err(|error| blame(step, error))?;
     }
     Ok(())
 }
@@ -84,38 +79,6 @@ fn rows<'a>(model: &'a Model, bound: &'a BoundTable, step: &Step) -> Rows<'a> {
         when: edges().flat_map(|edge| conditions(&bound.table, edge)).collect(),
         rows: step.rows.iter().map(|row| row.key.parts().iter().chain(&row.still).cloned().collect()).collect(),
     }
-}
-
-async fn archive(
-    model: &Model,
-    session: &mut dyn Session,
-    dialect: Dialect,
-    bound: &BoundTable,
-    step: &Step,
-    archiving: &Archiving<'_>,
-) -> Result<(), SinkError> {
-    let entity = &model.graph.node(step.entity).name;
-    let (shape, columns) = shape(bound);
-    ledger::note_shape(session, &shape, entity, &columns).await?;
-    let held = rows(model, bound, step);
-    let touched =
-        Touched { table: &bound.table, key: &model.graph.node(step.entity).key, still: &held.still, rows: &held.rows, when: &held.when };
-    let labels = ArchiveLabels {
-        cascade: step.rows.iter().map(|row| archiving.cascades.get(row.root.0 as usize).cloned().unwrap_or_default()).collect(),
-        key: step.rows.iter().map(|row| ledger::key_text(&row.key)).collect(),
-    };
-    let text = |value: &str| Bind::Text(Some(value.to_owned()));
-    let fixed = [
-        ("entity", text(entity)),
-        ("reference", text(&edge_names(model, &step.edges))),
-        ("action", text(step.action.as_str())),
-        ("shape", text(&shape)),
-        ("group_id", text(archiving.group)),
-        ("keep_seconds", Bind::Int(i64::try_from(archiving.keep.as_secs()).unwrap_or(i64::MAX))),
-    ];
-    let Some(statement) = statement::archive(dialect, &touched, labels, fixed) else { return Ok(()) };
-    let done = session.execute(&statement).await?;
-    agree(statement.what(), step.rows.len(), done)
 }
 
 pub(crate) fn edge_names(model: &Model, edges: &[EdgeId]) -> String {
@@ -164,14 +127,6 @@ fn agree(what: &str, planned: usize, done: u64) -> Result<(), SinkError> {
 
 fn swallowed(what: &str, expected: usize, got: usize) -> SinkError {
     SinkError::Swallowed { what: what.to_owned(), expected, got }
-}
-
-/// The table's shape: a short hash, and its column list as JSON.
-fn shape(bound: &BoundTable) -> (String, String) {
-    let names: Vec<&str> = bound.table.columns().iter().map(|column| column.name.as_str()).collect();
-    let columns = serde_json::to_string(&names).expect("texts are always JSON");
-    let hash = format!("{:x}", Sha256::digest(format!("{} {columns}", bound.table.table_name())));
-    (hash.chars().take(16).collect(), columns)
 }
 
 /// The id of a root's cascade: the same in every database and at every redo.

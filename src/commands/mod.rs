@@ -14,6 +14,7 @@ mod release;
 mod replay;
 mod run;
 mod shared;
+mod undo;
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
@@ -65,6 +66,9 @@ enum Command {
     /// Open a reference or partition that was latched.
     #[command(after_help = EXIT_CODES)]
     Release(release::Arguments),
+    /// Put whole cascades back from the archive.
+    #[command(after_help = EXIT_CODES)]
+    Undo(undo::Arguments),
     /// See it work: an embedded broker, three databases, a worker.
     #[command(after_help = EXIT_CODES)]
     Demo(demo::Arguments),
@@ -84,6 +88,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Replay(arguments) => replay::run(&global, &arguments),
         Command::Migrate(arguments) => migrate::run(&global, &arguments),
         Command::Release(arguments) => release::run(&global, &arguments),
+        Command::Undo(arguments) => undo::run(&global, &arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

@@ -1,15 +1,13 @@
 //! `entail replay`: read change topics again and reconcile.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::Format;
-use super::shared::{Global, Start, failed, runtime};
+use super::shared::{Global, Start, bar, failed, runtime};
 use crate::error::{Exit, chain};
 use crate::replay::{self, Found, Place, ReplayError, Request};
 
@@ -87,7 +85,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
             drop(tokio::signal::ctrl_c().await);
             interrupted.cancel();
         });
-        let request = Request { entities, from: arguments.from, until: arguments.until, apply: arguments.apply, progress: progress() };
+        let request = Request { entities, from: arguments.from, until: arguments.until, apply: arguments.apply, progress: bar("records") };
         let found = replay::run(Arc::clone(&engine), &config, request, stop).await;
         engine.model.databases.close().await;
         match found {
@@ -107,25 +105,6 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(exit)
-}
-
-/// A bar on stderr, if that is a terminal.
-fn progress() -> Box<dyn Fn(u64, u64) + Send + Sync> {
-    if !std::io::stderr().is_terminal() {
-        return Box::new(|_, _| {});
-    }
-    let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {per_sec}, {eta} left");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    Box::new(move |done, all| {
-        bar.set_length(all);
-        bar.set_position(done);
-        if done >= all {
-            bar.finish_and_clear();
-        }
-    })
 }
 
 fn print(arguments: &Arguments, found: &Found) {

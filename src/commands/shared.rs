@@ -1,9 +1,11 @@
 //! What several commands do alike: settings, runtime, and how a failed start is told.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{self, Config};
 use crate::engine::Engine;
@@ -98,4 +100,23 @@ pub(super) fn failed(error: &StartError) -> Exit {
     };
     eprintln!("error: {}\n  help: {hint}", chain(error));
     exit
+}
+
+/// A bar on stderr, if that is a terminal.
+pub(super) fn bar(what: &str) -> Box<dyn Fn(u64, u64) + Send + Sync> {
+    if !std::io::stderr().is_terminal() {
+        return Box::new(|_, _| {});
+    }
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {what}, {{per_sec}}, {{eta}} left"));
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    Box::new(move |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+        if done >= all {
+            bar.finish_and_clear();
+        }
+    })
 }

@@ -8,12 +8,16 @@ use crate::sink::statement::{Bind, Dialect};
 use crate::sink::{Database, Row, Session, SinkError, Statement};
 use crate::value::{Cell, Key};
 
+mod archive;
 mod latches;
 mod moves;
 mod pending;
 mod progress;
 mod rows;
 
+pub use archive::{
+    Archived, Choice, Told, Uprooted, archived, cascades, cascades_below, clock, left_to_undo, mark_undone, removed_too, uprooted,
+};
 pub use latches::{GAP, Latch, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
 pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
@@ -36,19 +40,30 @@ pub struct Owner {
 /// A key as it stands in the ledger: a JSON list of texts.
 #[must_use]
 pub fn key_text(key: &Key) -> String {
-    serde_json::to_string(key.parts()).expect("texts are always JSON")
+    parts_text(key.parts())
 }
 
-fn list_text(texts: &[String]) -> String {
-    serde_json::to_string(texts).expect("texts are always JSON")
+/// The parts of a key, in the same form.
+pub(crate) fn parts_text(parts: &[String]) -> String {
+    serde_json::to_string(parts).expect("texts are always JSON")
+}
+
+/// A key as it stands in the ledger.
+pub(crate) fn read_key(text: &str) -> Option<Key> {
+    key_of(read_list(text))
 }
 
 fn read_list(text: &str) -> Vec<String> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-fn read_key(text: &str) -> Option<Key> {
-    key_of(read_list(text))
+/// A key as a person writes it: a JSON list of texts, or texts parted by commas.
+#[must_use]
+pub fn parse_key(text: &str) -> Option<Key> {
+    if text.starts_with('[') {
+        return read_key(text);
+    }
+    key_of(text.split(',').map(str::to_owned).collect()).filter(|_| !text.is_empty())
 }
 
 fn key_of(parts: Vec<String>) -> Option<Key> {
@@ -99,7 +114,7 @@ pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError
         Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
         Err(other) => return Err(other),
     };
-    if version == "2" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
+    if version == "3" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
 }
 
 /// Forgets what is older than it need be: row images past their time, key changes that are done.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{
-    Owner, cell, execute, int, key_of, key_text, list_text, number, query, read_key, read_list, read_source, some, source_text, text,
+    Owner, cell, execute, int, key_of, key_text, number, parts_text, query, read_key, read_list, read_source, some, source_text, text,
 };
 use crate::change::{Position, SourcePosition, TopicPartition};
 use crate::sink::statement::{Dialect, over_list};
@@ -75,7 +75,7 @@ pub async fn park(session: &mut dyn Session, dialect: Dialect, owner: &Owner, ro
             source = excluded.source, beside = excluded.beside, rules = excluded.rules";
     let columns = vec![
         some(roots.iter().map(|root| &root.entity)),
-        some(roots.iter().map(|root| list_text(&root.columns))),
+        some(roots.iter().map(|root| parts_text(&root.columns))),
         some(roots.iter().map(|root| key_text(&root.key))),
         some(roots.iter().map(|root| &root.reason)),
         some(roots.iter().map(|root| &root.detail)),
@@ -103,7 +103,7 @@ pub async fn settle(
     let sql = "DELETE FROM entail_pending WHERE group_id = $1 AND (entity, columns, root_key) IN (SELECT {c0}, {c1}, {c2} FROM {list})";
     let columns = vec![
         some(roots.iter().map(|(entity, _, _)| entity)),
-        some(roots.iter().map(|(_, columns, _)| list_text(columns))),
+        some(roots.iter().map(|(_, columns, _)| parts_text(columns))),
         some(roots.iter().map(|(_, _, key)| key_text(key))),
     ];
     execute(session, over_list(dialect, "settling pending roots", sql, columns, vec![text(group)])).await
@@ -127,7 +127,7 @@ pub async fn pending(
     let columns = vec![some(partitions.iter().map(|one| &*one.topic)), some(partitions.iter().map(|one| one.partition.to_string()))];
     let what = "reading pending roots";
     let [entity, parent_columns, key] =
-        after.map_or_else(Default::default, |last| [last.entity.clone(), list_text(&last.columns), key_text(&last.key)]);
+        after.map_or_else(Default::default, |last| [last.entity.clone(), parts_text(&last.columns), key_text(&last.key)]);
     let binds = vec![text(group), text(entity), text(parent_columns), text(key), int(limit)];
     let Some(statement) = over_list(database.dialect(), what, &sql, columns, binds) else { return Ok(Vec::new()) };
     let rows = database.read(&statement).await?;

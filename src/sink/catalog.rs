@@ -46,6 +46,8 @@ pub struct Column {
     pub default: Option<String>,
     /// Computed by the database: never written.
     pub generated: bool,
+    /// Numbered by the database, unless it is told otherwise row by row (GENERATED ALWAYS AS IDENTITY).
+    pub identity: bool,
     /// Equality is that of bytes. False for nondeterministic or case-folding collations (H56).
     pub bytewise: bool,
 }

@@ -64,17 +64,23 @@ impl Location {
 
 /// The ledger's migrations for a dialect, kept in a table of our own name: the service may use sqlx's default table itself.
 pub(super) fn migrator(dialect: Dialect) -> Migrator {
-    let (ledger, beside) = match dialect {
-        Dialect::Postgres => {
-            (include_str!("../../migrations/postgres/0001_ledger.sql"), include_str!("../../migrations/postgres/0002_beside.sql"))
-        }
-        Dialect::Sqlite => {
-            (include_str!("../../migrations/sqlite/0001_ledger.sql"), include_str!("../../migrations/sqlite/0002_beside.sql"))
-        }
+    let texts = match dialect {
+        Dialect::Postgres => [
+            include_str!("../../migrations/postgres/0001_ledger.sql"),
+            include_str!("../../migrations/postgres/0002_beside.sql"),
+            include_str!("../../migrations/postgres/0003_undo.sql"),
+        ],
+        Dialect::Sqlite => [
+            include_str!("../../migrations/sqlite/0001_ledger.sql"),
+            include_str!("../../migrations/sqlite/0002_beside.sql"),
+            include_str!("../../migrations/sqlite/0003_undo.sql"),
+        ],
     };
-    let migration =
-        |version, name, sql: &'static str| Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false);
-    let mut migrator = Migrator::with_migrations(vec![migration(1, "ledger", ledger), migration(2, "beside", beside)]);
+    let migrations = (1i64..)
+        .zip(["ledger", "beside", "undo"])
+        .zip(texts)
+        .map(|((version, name), sql)| Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false));
+    let mut migrator = Migrator::with_migrations(migrations.collect());
     migrator.dangerous_set_table_name("entail_migrations");
     migrator
 }

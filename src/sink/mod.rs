@@ -11,6 +11,7 @@ use crate::rules::TableName;
 
 mod catalog;
 mod connect;
+pub(crate) mod image;
 mod postgres;
 mod sqlite;
 pub mod statement;

@@ -59,6 +59,8 @@ fn prepare(statement: &Statement) -> Query<'_, Driver, PgArguments> {
             Bind::Text(text) => query.bind(text.as_deref()),
             Bind::Int(number) => query.bind(number),
             Bind::Texts(texts) => query.bind(texts),
+            Bind::Real(number) => query.bind(number),
+            Bind::Bytes(bytes) => query.bind(bytes),
         };
     }
     query
@@ -247,7 +249,7 @@ const TABLE: &str = "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.rel
 // Domains are followed to their base type (three levels are plenty).
 const COLUMNS: &str = "SELECT a.attname::text, b.typname::text, bn.nspname::text, a.atttypmod::int8, NOT a.attnotnull,
         CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
-        a.attgenerated <> '' OR a.attidentity = 'a', coalesce(co.collisdeterministic, true)
+        a.attgenerated <> '', a.attidentity = 'a', coalesce(co.collisdeterministic, true)
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_type AS t2 ON t.typtype = 'd' AND t2.oid = t.typbasetype
@@ -310,7 +312,8 @@ fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
         nullable: row.try_get(4)?,
         default: row.try_get(5)?,
         generated: row.try_get(6)?,
-        bytewise: row.try_get(7)?,
+        identity: row.try_get(7)?,
+        bytewise: row.try_get(8)?,
     })
 }
 

@@ -49,6 +49,8 @@ fn prepare(statement: &Statement) -> Query<'_, Driver, SqliteArguments> {
             Bind::Text(text) => query.bind(text.as_deref()),
             Bind::Int(number) => query.bind(number),
             Bind::Texts(texts) => query.bind(serde_json::to_string(texts).expect("texts are always JSON")),
+            Bind::Real(number) => query.bind(number),
+            Bind::Bytes(bytes) => query.bind(bytes),
         };
     }
     query
@@ -313,6 +315,7 @@ fn column(row: &SqliteRow) -> Result<(Column, i64), sqlx::Error> {
             nullable: not_null == 0 && place == 0,
             default: row.try_get(3)?,
             generated: hidden != 0,
+            identity: false,
             // Our comparisons say COLLATE BINARY themselves; the catalog does not tell the column's own.
             bytewise: true,
         },

@@ -9,9 +9,12 @@ use std::fmt::Write as _;
 use super::catalog::{Column, TableRef};
 use crate::value::ColumnType;
 
+mod archive;
+pub(crate) mod restore;
 mod writes;
 
-pub(crate) use writes::{ArchiveLabels, Touched, archive, delete, update, upsert};
+pub(crate) use archive::{ArchiveLabels, archive, note_after};
+pub(crate) use writes::{Touched, delete, update, upsert};
 
 /// How SQL is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +26,7 @@ pub enum Dialect {
 }
 
 /// A bound value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Bind {
     /// A text, or NULL.
     Text(Option<String>),
@@ -31,10 +34,14 @@ pub enum Bind {
     Int(i64),
     /// A list of texts (PostgreSQL only).
     Texts(Vec<Option<String>>),
+    /// A floating point number.
+    Real(f64),
+    /// Bytes.
+    Bytes(Vec<u8>),
 }
 
 /// SQL text with its binds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Statement {
     pub(super) what: String,
     pub(super) sql: String,
@@ -306,8 +313,14 @@ fn image(dialect: Dialect, table: &TableRef) -> String {
         // Not `t::text`: a column of that name would be taken for the row.
         Dialect::Postgres => "(t.*)::text".to_owned(),
         Dialect::Sqlite => {
-            let quoted: Vec<String> = table.columns.iter().map(|column| format!("quote(t.{})", quote(&column.name))).collect();
-            format!("json_array({})", quoted.join(", "))
+            // `quote` ends a text at its first NUL; such a text is kept as bytes.
+            let quoted = table.columns.iter().map(|column| {
+                let (name, bytes) = (quote(&column.name), format!("CAST(t.{} AS BLOB)", quote(&column.name)));
+                format!(
+                    "CASE WHEN typeof(t.{name}) = 'text' AND instr({bytes}, x'00') > 0 THEN 'T' || quote({bytes}) ELSE quote(t.{name}) END"
+                )
+            });
+            format!("json_array({})", quoted.collect::<Vec<_>>().join(", "))
         }
     }
 }

@@ -19,4 +19,5 @@ mod proof;
 mod rebalance;
 mod replay;
 mod support;
+mod undo;
 mod unique_keys;

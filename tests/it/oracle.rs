@@ -93,6 +93,8 @@ struct Counts {
     spared: u64,
     waited: u64,
     repeated: u64,
+    /// Rows that undo put back or set back.
+    undone: u64,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +135,10 @@ async fn random_histories_end_as_with_native_foreign_keys() {
         let Counts { statements, deletes, key_changes, restricts, unfollowed, windows, wild, removed, nulled, repointed, set, .. } = counts;
         let all = [statements, deletes, key_changes, restricts, unfollowed, windows, wild, removed, nulled, repointed, set];
         assert!(all.iter().all(|count| *count > 0), "something was never tried: {counts:?}");
-        assert!(counts.waited > 0 && counts.spared > 0 && counts.repeated > 0, "something was never tried: {counts:?}");
+        assert!(
+            counts.waited > 0 && counts.spared > 0 && counts.repeated > 0 && counts.undone > cases / 4,
+            "something was never tried: {counts:?}"
+        );
         assert!(removed > cases, "hardly anything was removed: {counts:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! The statements that change rows. Each touches only rows that still are what was read.
 
 use super::{
-    Bind, Builder, Column, Conditions, Dialect, ListColumn, Listed, Statement, TableRef, conditions, equals, image, postgres_literal,
-    quote, sqlite_value, text_of, transpose,
+    Bind, Builder, Column, Conditions, Dialect, ListColumn, Listed, Statement, TableRef, conditions, equals, postgres_literal, quote,
+    sqlite_value, text_of, transpose,
 };
 use crate::plan::Assignment;
 
@@ -21,56 +21,16 @@ pub(crate) struct Touched<'a> {
 }
 
 impl Touched<'_> {
-    fn columns(&self) -> Vec<ListColumn<'_>> {
+    pub(super) fn columns(&self) -> Vec<ListColumn<'_>> {
         let rows: Vec<&[String]> = self.rows.iter().map(Vec::as_slice).collect();
         transpose(self.table.bound(self.key).chain(self.table.bound(self.still)), &rows)
     }
 
-    fn matching(&self, builder: &mut Builder, listed: &Listed) -> String {
+    pub(super) fn matching(&self, builder: &mut Builder, listed: &Listed) -> String {
         let columns = self.table.bound(self.key).chain(self.table.bound(self.still));
         let on: Vec<String> = columns.zip(&listed.columns).map(|(column, value)| equals(builder.dialect, column, value)).collect();
         format!("{}{}", on.join(" AND "), conditions(builder, self.when))
     }
-}
-
-/// Per row of a step: what the archive says of it beside the row's image.
-pub(crate) struct ArchiveLabels {
-    /// The cascade it belongs to.
-    pub(crate) cascade: Vec<String>,
-    /// The key, as JSON.
-    pub(crate) key: Vec<String>,
-}
-
-/// Copies the rows into the archive as they are now. Touches exactly as many rows as are still there and still match.
-pub(crate) fn archive(dialect: Dialect, touched: &Touched<'_>, labels: ArchiveLabels, fixed: [(&str, Bind); 6]) -> Option<Statement> {
-    if touched.rows.is_empty() {
-        return None;
-    }
-    let mut builder = Builder::new(dialect);
-    let mut columns = touched.columns();
-    let first_label = columns.len();
-    columns.push(ListColumn::text(labels.cascade));
-    columns.push(ListColumn::text(labels.key));
-    let listed = builder.list(columns);
-    let label = |number: usize| listed.columns.get(first_label + number).cloned().expect("both labels were just listed");
-    let (mut names, mut values) = (vec!["cascade_id", "row_key"], vec![label(0), label(1)]);
-    for (name, bind) in fixed {
-        names.push(name);
-        let is_text = matches!(bind, Bind::Text(_));
-        let bind = builder.bind(bind);
-        values.push(if dialect == Dialect::Postgres { format!("{bind}::{}", if is_text { "text" } else { "bigint" }) } else { bind });
-    }
-    names.push("image");
-    values.push(image(dialect, touched.table));
-    let on = touched.matching(&mut builder, &listed);
-    let sql = format!(
-        "INSERT INTO entail_archive ({}) SELECT {} FROM {} JOIN {} AS t ON {on}",
-        names.join(", "),
-        values.join(", "),
-        listed.from,
-        touched.table.quoted,
-    );
-    Some(builder.done(format!("archiving rows of {}", touched.table.table_name()), sql))
 }
 
 /// Deletes the rows by key and foreign key.

@@ -8,10 +8,11 @@ use entail::change::{self, Content, NextOffset, TopicPartition};
 use entail::databases::{DatabaseId, Databases};
 use entail::engine::{Authority, Batch, Engine, Report, Retry, Waiting, WorkError};
 use entail::graph::TargetId;
-use entail::ledger::{self, Epoch, Owner, Pending};
+use entail::ledger::{self, Choice, Epoch, Owner, Pending};
 use entail::model::{BindError, Model};
 use entail::rules::{self, SourceFile};
 use entail::sink::Access;
+use entail::undo::{self, Manner, OnConflict};
 use entail::value::Key;
 use fastrand::Rng;
 
@@ -94,6 +95,23 @@ impl<'a> Driver<'a> {
             let retries = pending.into_iter().map(|pending| Retry { pending, proven: None }).collect();
             self.work(Batch { retries, ..Batch::default() }, rng, counts).await?;
         }
+    }
+
+    /// Undoes these cascades. Nothing stands in the way. Returns how many rows were put back or set back.
+    pub(super) async fn undo(&self, cascades: BTreeSet<String>) -> Result<u64, Fault> {
+        let choice = Choice { cascades: cascades.into_iter().collect(), ..Choice::default() };
+        let manner = Manner {
+            group: &self.engine.owner.group,
+            keep: self.engine.keep,
+            on_conflict: OnConflict::Fail,
+            is_dry: false,
+            progress: &|_, _| {},
+        };
+        let undone = undo::undo(&self.engine.model, &choice, &manner).await?;
+        if undone.left() > 0 || !undone.is_written {
+            return Err(Fault::Broke(format!("undo: {:#?}", undone.tables)));
+        }
+        Ok(undone.tables.iter().map(|(_, tally)| tally.inserted + tally.set_back).sum())
     }
 
     /// One batch, if there is anything for it.

@@ -1,0 +1,182 @@
+//! `entail undo`: put whole cascades back.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Format;
+use super::shared::{Global, bar, failed, runtime};
+use crate::error::{Disposition, Exit, chain};
+use crate::ledger::{Choice, parse_key};
+use crate::startup::{self, StartError};
+use crate::undo::{self, Manner, OnConflict, UndoError, Undone};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Ids of cascades, as `entail_cascades` and the logs have them. With none, the options below choose.
+    cascades: Vec<String>,
+    /// Cascades that began at this row: `crm.customer:42`; the parts of a longer key are parted by commas, or written as a JSON list.
+    #[arg(long, value_name = "ENTITY:KEY")]
+    root: Option<String>,
+    /// Cascades of the last so much time: `2h`, `30m`.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    since: Option<Duration>,
+    /// Cascades that went through this reference.
+    #[arg(long, value_name = "NAME")]
+    reference: Option<String>,
+    /// What to do where a newer row stands in the way.
+    #[arg(long, value_enum, default_value = "fail")]
+    on_conflict: OnConflict,
+    /// Say what would be put back, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// How the result looks.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// How long a database may take to answer.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
+    wait: Duration,
+}
+
+impl Arguments {
+    fn choice(&self) -> Result<Choice, String> {
+        let root = match &self.root {
+            None => None,
+            Some(root) => {
+                let parsed = root.split_once(':').and_then(|(entity, key)| Some((entity.to_owned(), parse_key(key)?)));
+                Some(parsed.ok_or_else(|| format!("`{root}` is not ENTITY:KEY, as in crm.customer:42"))?)
+            }
+        };
+        let choice = Choice { cascades: self.cascades.clone(), root, since: self.since, reference: self.reference.clone() };
+        if choice == Choice::default() {
+            return Err("which cascades? give their ids, or --root, --since or --reference".to_owned());
+        }
+        Ok(choice)
+    }
+}
+
+enum Failure {
+    Start(StartError),
+    Undo(UndoError),
+}
+
+pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let config = match global.read() {
+        Ok(config) => config,
+        Err(exit) => return Ok(exit),
+    };
+    let choice = match arguments.choice() {
+        Ok(choice) => choice,
+        Err(problem) => {
+            eprintln!("error: {problem}\n  help: `entail undo --help`");
+            return Ok(Exit::Usage);
+        }
+    };
+    let progress = bar("rows");
+    let undone = runtime()?.block_on(async {
+        let model = startup::model(&config, arguments.wait).await.map_err(Failure::Start)?;
+        startup::ledgers(&model, false).await.map_err(Failure::Start)?;
+        let manner = Manner {
+            group: &config.kafka.group,
+            keep: config.keep,
+            on_conflict: arguments.on_conflict,
+            is_dry: arguments.dry_run,
+            progress: &*progress,
+        };
+        let undone = undo::undo(&model, &choice, &manner).await.map_err(Failure::Undo);
+        model.databases.close().await;
+        undone
+    });
+    match undone {
+        Ok(undone) => Ok(print(arguments, &undone)),
+        Err(Failure::Start(error)) => Ok(failed(&error)),
+        Err(Failure::Undo(error)) => {
+            let (hint, exit) = match &error {
+                UndoError::Database { source, .. } if source.disposition() == Disposition::Retry => {
+                    ("what was put back stays; run the same command again to go on", Exit::Unavailable)
+                }
+                UndoError::Database { .. } => ("see `GRANT … INSERT` in the README: undo inserts rows", Exit::Halted),
+                UndoError::Unknown(_) => ("give the rules under which the rows were removed, with --rules", Exit::Usage),
+                UndoError::Conflict(_) => ("look at the row, then say --on-conflict skip or overwrite", Exit::Halted),
+            };
+            eprintln!("error: {}\n  help: {hint}", chain(&error));
+            Ok(exit)
+        }
+    }
+}
+
+fn print(arguments: &Arguments, undone: &Undone) -> Exit {
+    if arguments.format == Format::Json {
+        println!("{}", json(undone));
+    } else {
+        text(undone);
+    }
+    if undone.cascades.is_empty() {
+        eprintln!(
+            "error: no such cascade\n  help: `entail_cascades` in each target database lists them; archives expire after `archive.keep`"
+        );
+        return Exit::Usage;
+    }
+    match undone.left() {
+        0 => Exit::Done,
+        _ if undone.is_written => Exit::Found,
+        _ => Exit::Halted,
+    }
+}
+
+fn text(undone: &Undone) {
+    let mut last = "";
+    for line in &undone.cascades {
+        if line.cascade != last {
+            let key = line.root_key.as_ref().map(ToString::to_string).unwrap_or_default();
+            println!("cascade {} of {} {key} ({}, {})", line.cascade, line.root_entity, line.cause, line.at);
+            last = &line.cascade;
+        }
+    }
+    let (back, set) = if undone.is_written { ("put back", "set back") } else { ("to put back", "to set back") };
+    for (entity, tally) in &undone.tables {
+        let parts = [
+            (tally.inserted, back),
+            (tally.set_back, set),
+            (tally.overwritten, "in place of newer ones"),
+            (tally.already, "as they were already"),
+            (tally.conflicts, "in conflict"),
+            (tally.refused, "refused by a constraint"),
+            (tally.differing, "put back, and changed again by a trigger or rule"),
+        ];
+        let parts: Vec<String> = parts.iter().filter(|(rows, _)| *rows > 0).map(|(rows, what)| format!("{rows} {what}")).collect();
+        println!("  {entity}: {}", parts.join(", "));
+        for (key, why) in &tally.told {
+            println!("    {key}: {why}");
+        }
+    }
+    for (entity, key) in &undone.missing_roots {
+        println!("{entity} {key} itself is still missing: rows under it are orphans until it returns");
+    }
+    if undone.left() > 0 && !undone.is_written {
+        println!("nothing was written; --on-conflict skip leaves newer rows as they are, overwrite replaces and archives them");
+    } else if !undone.is_written && !undone.cascades.is_empty() {
+        println!("nothing was written: a dry run");
+    }
+}
+
+fn json(undone: &Undone) -> serde_json::Value {
+    let cascades = undone.cascades.iter().map(|line| {
+        serde_json::json!({
+            "cascade": line.cascade, "reference": line.reference, "action": line.action, "rows": line.rows, "root_entity": line.root_entity,
+            "root_key": line.root_key.as_ref().map(crate::value::Key::parts), "cause": line.cause, "at": line.at,
+        })
+    });
+    let tables = undone.tables.iter().map(|(entity, tally)| {
+        let told: Vec<_> = tally.told.iter().map(|(key, why)| serde_json::json!({ "key": key, "why": why })).collect();
+        serde_json::json!({
+            "entity": entity, "inserted": tally.inserted, "set_back": tally.set_back, "already": tally.already,
+            "overwritten": tally.overwritten, "conflicts": tally.conflicts, "refused": tally.refused, "differing": tally.differing, "told": told,
+        })
+    });
+    let missing = undone.missing_roots.iter().map(|(entity, key)| serde_json::json!({ "entity": entity, "key": key.parts() }));
+    serde_json::json!({
+        "written": undone.is_written, "cascades": cascades.collect::<Vec<_>>(), "tables": tables.collect::<Vec<_>>(),
+        "missing_roots": missing.collect::<Vec<_>>(),
+    })
+}

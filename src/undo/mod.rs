@@ -1,0 +1,365 @@
+//! Puts whole cascades back from the archive, across databases: parents before children, each page of rows in one transaction with the note that
+//! it was put back. So it can be stopped anywhere and begun again, and a repeat does nothing.
+//!
+//! A row that was removed goes back if its key is free; a row that was changed is set back in the columns that entail changed, if they still
+//! hold what entail wrote. Everything else is a conflict, for a person to decide.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::databases::{DatabaseId, Handle};
+use crate::ledger::{self, Archived, Choice, Told};
+use crate::model::Model;
+use crate::rules::EntityId;
+use crate::sink::{ConstraintKind, Fault, SinkError};
+use crate::value::Key;
+
+mod chosen;
+mod page;
+mod verdict;
+
+use chosen::{chosen, missing_roots};
+use page::Place;
+use verdict::Verdict;
+
+/// Rows per transaction.
+const PAGE: u32 = 1_000;
+/// Conflicts that are told one by one.
+const TOLD: usize = 20;
+
+/// What to do where a newer row stands in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnConflict {
+    /// Write nothing at all if there is any conflict.
+    Fail,
+    /// Leave the newer row as it is, and put the others back.
+    Skip,
+    /// Put the archived row in its place; the newer one is kept in the archive.
+    Overwrite,
+}
+
+/// How to undo.
+pub struct Manner<'a> {
+    /// The consumer group whose work is undone.
+    pub group: &'a str,
+    /// How long rows that are overwritten are kept.
+    pub keep: Duration,
+    /// What to do about conflicts.
+    pub on_conflict: OnConflict,
+    /// Only say what would be done.
+    pub is_dry: bool,
+    /// Told how many rows of how many are looked at or put back.
+    pub progress: &'a (dyn Fn(u64, u64) + Send + Sync),
+}
+
+/// Rows of one entity.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rows that were missing and are back.
+    pub inserted: u64,
+    /// Rows that were changed and are set back.
+    pub set_back: u64,
+    /// Rows that were as before already.
+    pub already: u64,
+    /// Newer rows that were overwritten.
+    pub overwritten: u64,
+    /// Rows left alone: a newer one stands in their place, or they cannot be told any more.
+    pub conflicts: u64,
+    /// Rows that a constraint of their table refuses.
+    pub refused: u64,
+    /// Rows put back that are not as they were all the same: a trigger or a rule had a hand in it.
+    pub differing: u64,
+    /// Some of the conflicts: the row, and why.
+    pub told: Vec<(String, String)>,
+}
+
+impl Tally {
+    fn count(&mut self, row: &Archived, verdict: &Verdict, policy: OnConflict) {
+        let why = match verdict {
+            Verdict::Insert => return self.inserted += 1,
+            Verdict::SetBack(_) => return self.set_back += 1,
+            Verdict::Already => return self.already += 1,
+            Verdict::Newer(_) if policy == OnConflict::Overwrite => return self.overwritten += 1,
+            Verdict::Newer(_) if row.is_removed => "a newer row has its key",
+            Verdict::Newer(_) => "it was changed since",
+            Verdict::Lost(why) => why,
+        };
+        self.conflicts += 1;
+        self.tell(row, why);
+    }
+
+    fn tell(&mut self, row: &Archived, why: &str) {
+        if self.told.len() < TOLD {
+            self.told.push((row.key.as_ref().map(ToString::to_string).unwrap_or_default(), why.to_owned()));
+        }
+    }
+
+    fn add(&mut self, other: Tally) {
+        self.inserted += other.inserted;
+        self.set_back += other.set_back;
+        self.already += other.already;
+        self.overwritten += other.overwritten;
+        self.conflicts += other.conflicts;
+        self.refused += other.refused;
+        self.differing += other.differing;
+        self.told.extend(other.told);
+        self.told.truncate(TOLD);
+    }
+}
+
+/// What was undone, or would be.
+#[derive(Debug, Clone, Default)]
+pub struct Undone {
+    /// The audit of the cascades chosen.
+    pub cascades: Vec<Told>,
+    /// Per entity, in the order of the work.
+    pub tables: Vec<(String, Tally)>,
+    /// Roots that are still missing: what was put back under them is orphaned until they return.
+    pub missing_roots: Vec<(String, Key)>,
+    /// Something was written.
+    pub is_written: bool,
+}
+
+impl Undone {
+    /// Rows that were not put back.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.tables.iter().map(|(_, tally)| tally.conflicts + tally.refused).sum()
+    }
+}
+
+/// Why undo could not go on. What was committed stays; the same command goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum UndoError {
+    /// A database refused.
+    #[error("database `{service}`")]
+    Database {
+        /// The database.
+        service: String,
+        /// Why.
+        source: SinkError,
+    },
+    /// Rows of an entity that the rules do not name.
+    #[error("the archive holds rows of `{0}`, which the rules no longer reach")]
+    Unknown(String),
+    /// A row was changed while undo was at work.
+    #[error("a conflict came up while rows were put back: {0}")]
+    Conflict(String),
+}
+
+/// Undoes the cascades of a choice.
+///
+/// # Errors
+/// See [`UndoError`].
+pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result<Undone, UndoError> {
+    let mut undone = Undone { cascades: chosen(model, choice, manner.group).await?, ..Undone::default() };
+    let cascades: Vec<String> = undone.cascades.iter().map(|line| line.cascade.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let work = Work { model, manner, cascades: &cascades, all: undone.cascades.iter().map(|line| line.rows).sum() };
+    undone.tables = work.pass(true).await?;
+    if !manner.is_dry && (manner.on_conflict != OnConflict::Fail || undone.left() == 0) {
+        undone.tables = work.pass(false).await?;
+        undone.is_written = true;
+    }
+    undone.missing_roots = missing_roots(model, &undone.cascades).await?;
+    Ok(undone)
+}
+
+fn failed(handle: &Handle) -> impl Fn(SinkError) -> UndoError {
+    let service = handle.name.clone();
+    move |source| UndoError::Database { service: service.clone(), source }
+}
+
+struct Work<'a> {
+    model: &'a Model,
+    manner: &'a Manner<'a>,
+    cascades: &'a [String],
+    all: u64,
+}
+
+impl Work<'_> {
+    /// Goes over all rows, parents before children; dry, or in earnest.
+    async fn pass(&self, is_dry: bool) -> Result<Vec<(String, Tally)>, UndoError> {
+        let mut tables = Tables::default();
+        let mut asides: BTreeMap<DatabaseId, Aside> = BTreeMap::new();
+        for (id, entities) in self.order() {
+            let handle = self.model.databases.handle(id);
+            let mut below = i64::MAX;
+            loop {
+                let page = ledger::left_to_undo(&*handle.database, self.manner.group, self.cascades, &entities, below, PAGE);
+                let page = page.await.map_err(failed(handle))?;
+                let Some(last) = page.last() else { break };
+                below = *last;
+                self.put_back(id, page, is_dry, &mut tables, asides.entry(id).or_default()).await?;
+            }
+        }
+        // What a native key refused may find its parent row by now, as long as anything moves.
+        let mut before = None;
+        while before.replace(tables.written()) != Some(tables.written()) {
+            for (id, aside) in &mut asides {
+                for page in aside.again().chunks(PAGE as usize) {
+                    self.put_back(*id, page.to_vec(), is_dry, &mut tables, aside).await?;
+                }
+            }
+        }
+        asides.values().flat_map(|aside| &aside.rows).for_each(|(row, why)| tables.refuse(row, why));
+        Ok(tables.0)
+    }
+
+    /// Databases with their entities, parents first. Entities on one cycle are worked together, the youngest rows first: they went last.
+    fn order(&self) -> Vec<(DatabaseId, Vec<String>)> {
+        let graph = &self.model.graph;
+        let mut order: BTreeMap<((usize, usize), DatabaseId), Vec<String>> = BTreeMap::new();
+        for (entity, node) in graph.nodes() {
+            let Some(bound) = self.model.table_if_any(entity) else { continue };
+            if self.model.targets().contains(&bound.database) {
+                order.entry(((graph.rank(entity), graph.native_rank(entity)), bound.database)).or_default().push(node.name.clone());
+            }
+        }
+        order.into_iter().rev().map(|((_, database), entities)| (database, entities)).collect()
+    }
+
+    /// Puts a page back; if a constraint refuses it, in halves, down to the row that is to blame.
+    async fn put_back(
+        &self,
+        id: DatabaseId,
+        page: Vec<i64>,
+        is_dry: bool,
+        tables: &mut Tables,
+        aside: &mut Aside,
+    ) -> Result<(), UndoError> {
+        let handle = self.model.databases.handle(id);
+        (self.manner.progress)(tables.looked_at().min(self.all), self.all);
+        let mut parts = vec![page];
+        while let Some(part) = parts.pop() {
+            match self.transaction(handle, &part, is_dry, aside).await {
+                Ok(tallies) => tallies.into_iter().for_each(|(entity, tally)| tables.add(entity, tally)),
+                Err(UndoError::Database { source: SinkError::Database { fault: Fault::Constraint(kind, _), .. }, .. }) => {
+                    if part.len() > 1 {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second.to_vec(), first.to_vec()]);
+                        continue;
+                    }
+                    let mut session = handle.database.begin().await.map_err(failed(handle))?;
+                    let rows = ledger::archived(session.as_mut(), handle.database.dialect(), &part).await.map_err(failed(handle))?;
+                    session.rollback().await;
+                    rows.into_iter().for_each(|row| aside.put(row, refusal(kind)));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(())
+    }
+
+    async fn transaction(&self, handle: &Handle, ids: &[i64], is_dry: bool, aside: &mut Aside) -> Result<Vec<(String, Tally)>, UndoError> {
+        let failed = failed(handle);
+        let dialect = handle.database.dialect();
+        let mut session = handle.database.begin().await.map_err(&failed)?;
+        let rows = ledger::archived(session.as_mut(), dialect, ids).await.map_err(&failed)?;
+        let rows = aside.sift(rows);
+        let mut tallies = Vec::new();
+        for rows in rows.chunk_by(|one, other| one.entity == other.entity) {
+            let Some(entity) = rows.first().map(|row| row.entity.clone()) else { continue };
+            let (node, bound) = self.table(&entity)?;
+            let mut place = Place {
+                session: session.as_mut(),
+                dialect,
+                bound,
+                key: &self.model.graph.node(node).key,
+                entity: &entity,
+                group: self.manner.group,
+                cascades: self.cascades,
+                keep: self.manner.keep,
+                policy: self.manner.on_conflict,
+                is_dry,
+            };
+            let tally = place.put_back(rows).await.map_err(&failed)?;
+            if !is_dry && self.manner.on_conflict == OnConflict::Fail && tally.conflicts > 0 {
+                let told = tally.told.first().map(|(key, why)| format!("{entity} {key}: {why}")).unwrap_or_default();
+                return Err(UndoError::Conflict(told));
+            }
+            tallies.push((entity, tally));
+        }
+        if is_dry {
+            session.rollback().await;
+        } else {
+            session.commit().await.map_err(&failed)?;
+        }
+        Ok(tallies)
+    }
+
+    fn table(&self, entity: &str) -> Result<(EntityId, &crate::model::BoundTable), UndoError> {
+        let unknown = || UndoError::Unknown(entity.to_owned());
+        let node = self.model.entity_named(entity).ok_or_else(unknown)?;
+        Ok((node, self.model.table_if_any(node).ok_or_else(unknown)?))
+    }
+}
+
+/// Counts per entity, in the order of the work.
+#[derive(Default)]
+struct Tables(Vec<(String, Tally)>);
+
+impl Tables {
+    fn add(&mut self, entity: String, tally: Tally) {
+        match self.0.iter_mut().find(|(known, _)| *known == entity) {
+            Some((_, known)) => known.add(tally),
+            None => self.0.push((entity, tally)),
+        }
+    }
+
+    fn refuse(&mut self, row: &Archived, why: &str) {
+        let mut tally = Tally { refused: 1, ..Tally::default() };
+        tally.tell(row, why);
+        self.add(row.entity.clone(), tally);
+    }
+
+    fn written(&self) -> u64 {
+        self.0.iter().map(|(_, tally)| tally.inserted + tally.set_back + tally.overwritten).sum()
+    }
+
+    fn looked_at(&self) -> u64 {
+        self.written() + self.0.iter().map(|(_, tally)| tally.already + tally.conflicts).sum::<u64>()
+    }
+}
+
+/// Rows that cannot go back yet, and whatever older changes of the same rows come behind them.
+#[derive(Default)]
+struct Aside {
+    rows: Vec<(Archived, &'static str)>,
+    keys: BTreeSet<(String, Key)>,
+}
+
+impl Aside {
+    fn put(&mut self, row: Archived, why: &'static str) {
+        self.keys.extend(row.keys().map(|key| (row.entity.clone(), key.clone())));
+        self.rows.push((row, why));
+    }
+
+    /// Takes out what has to wait for a younger change of its row.
+    fn sift(&mut self, rows: Vec<Archived>) -> Vec<Archived> {
+        let mut kept = Vec::new();
+        for row in rows {
+            if row.keys().any(|key| self.keys.contains(&(row.entity.clone(), key.clone()))) {
+                self.put(row, "a younger change of the row could not be undone");
+            } else {
+                kept.push(row);
+            }
+        }
+        kept
+    }
+
+    /// Everything that waits, the youngest first, to be tried once more.
+    fn again(&mut self) -> Vec<i64> {
+        let mut ids: Vec<i64> = std::mem::take(self).rows.into_iter().map(|(row, _)| row.id).collect();
+        ids.sort_unstable_by(|one, other| other.cmp(one));
+        ids
+    }
+}
+
+fn refusal(kind: ConstraintKind) -> &'static str {
+    match kind {
+        ConstraintKind::ForeignKey => "a native foreign key refuses it: its parent row is missing",
+        ConstraintKind::Unique => "another row has its value in a unique column",
+        ConstraintKind::NotNull => "a column that must not be NULL was added since",
+        ConstraintKind::Check => "a check of the table refuses it",
+    }
+}
