@@ -60,6 +60,7 @@ fn blame(step: &Step, error: SinkError) -> Trouble {
         | SinkError::Fenced { .. }
         | SinkError::OtherRules { .. }
         | SinkError::NoLedger { .. }
+        | SinkError::Paused { .. }
         | SinkError::Standby => false,
     };
     Trouble { error, edges: if at_fault { step.edges.clone() } else { Vec::new() } }

@@ -10,10 +10,12 @@ use crate::telemetry::{self, LogFormat};
 mod check;
 mod demo;
 mod migrate;
+mod pause;
 mod release;
 mod replay;
 mod run;
 mod shared;
+mod status;
 mod undo;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -63,6 +65,15 @@ enum Command {
     /// Make the ledger's tables in every database that the rules write to.
     #[command(after_help = EXIT_CODES)]
     Migrate(migrate::Arguments),
+    /// What is shut, what waits, how far it is, what was done.
+    #[command(after_help = EXIT_CODES)]
+    Status(status::Arguments),
+    /// Stop everything, or one reference, within a second.
+    #[command(after_help = EXIT_CODES)]
+    Pause(pause::Arguments),
+    /// Go on after a pause.
+    #[command(after_help = EXIT_CODES)]
+    Resume(pause::Arguments),
     /// Open a reference or partition that was latched.
     #[command(after_help = EXIT_CODES)]
     Release(release::Arguments),
@@ -87,6 +98,9 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run(arguments) => run::run(&global, &arguments),
         Command::Replay(arguments) => replay::run(&global, &arguments),
         Command::Migrate(arguments) => migrate::run(&global, &arguments),
+        Command::Status(arguments) => status::run(&global, &arguments),
+        Command::Pause(arguments) => pause::run(&global, &arguments, pause::Switch::Pause),
+        Command::Resume(arguments) => pause::run(&global, &arguments, pause::Switch::Resume),
         Command::Release(arguments) => release::run(&global, &arguments),
         Command::Undo(arguments) => undo::run(&global, &arguments),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -14,7 +14,7 @@ use crate::model::Model;
 use crate::plan::{self, Assignment, Blocked, Bounds, Collected, Fate, Plan, Reduced, Root, RootId, Scope, Step, StepAction};
 use crate::resolve::{self, Asked, Presence, Reach, Reading, Sessions, Trouble};
 use crate::rules::{EntityId, Mode};
-use crate::sink::{SinkError, TableRef, statement};
+use crate::sink::{Session, SinkError, TableRef, statement};
 use crate::value::Key;
 
 /// Why a batch stopped.
@@ -44,6 +44,8 @@ pub(super) struct Job<'a> {
     pub(super) reduced: Reduced,
     pub(super) sessions: Sessions,
     pub(super) latched: BTreeSet<EdgeId>,
+    /// The scopes that were shut when the transactions were opened.
+    shut: BTreeSet<String>,
     pub(super) new_latches: BTreeMap<DatabaseId, BTreeSet<Latch>>,
     pub(super) report: Report,
 }
@@ -61,6 +63,7 @@ pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>
         reduced,
         sessions: Sessions::new(),
         latched: BTreeSet::new(),
+        shut: BTreeSet::new(),
         new_latches: BTreeMap::new(),
         report: Report::default(),
     };
@@ -70,6 +73,7 @@ pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>
     let mut judged = judge::judge(&mut job).await?;
     let plan = job.cascade(&mut judged).await?;
     job.copies(&judged.presence).await?;
+    job.look_for_latches(&plan).await?;
     note::note(&mut job, &judged, &plan).await?;
     job.commit(&plan).await?;
     Ok(job.report)
@@ -87,14 +91,32 @@ impl Job<'_> {
         for entity in of_events.chain(of_retries).collect::<BTreeSet<_>>() {
             databases.extend(self.model.reach(entity));
         }
-        let mut shut = BTreeSet::new();
+        let (mut shut, is_dry) = (BTreeSet::new(), self.is_dry());
         for id in databases {
             let mut session = self.model.databases.handle(id).database.begin().await?;
-            shut.extend(ledger::latches(session.as_mut(), &self.engine.owner.group).await?.into_iter().map(|latch| latch.scope));
+            shut.extend(latches(session.as_mut(), &self.engine.owner.group, is_dry).await?.into_iter().map(|latch| latch.scope));
             self.sessions.insert(id, session);
         }
         self.latched = self.model.graph.edges().map(|(edge, _)| edge).filter(|edge| shut.contains(&scope(self.model, *edge))).collect();
+        self.shut = shut;
         Ok(())
+    }
+
+    /// Looks once more, as the last thing before the commits: what a person has shut meanwhile is not done any more (H82).
+    async fn look_for_latches(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let used: BTreeSet<String> = plan.steps.iter().flat_map(|step| &step.edges).map(|edge| scope(self.model, *edge)).collect();
+        let is_dry = self.is_dry();
+        for session in self.sessions.values_mut() {
+            let latches = latches(session.as_mut(), &self.engine.owner.group, is_dry).await?;
+            if let Some(new) = latches.iter().find(|latch| used.contains(&latch.scope) && !self.shut.contains(&latch.scope)) {
+                return Err(SinkError::Paused { why: format!("{}: {}", new.scope, new.detail) }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_dry(&self) -> bool {
+        matches!(self.authority, Authority::Replay { apply: false })
     }
 
     /// Whether what this partition brought is ours to work.
@@ -195,6 +217,19 @@ impl Job<'_> {
         }
     }
 
+    /// The same, by the database of the rows.
+    pub(super) fn shadow_by_database(&self) -> BTreeMap<DatabaseId, BTreeMap<String, u64>> {
+        let mut by_database: BTreeMap<DatabaseId, BTreeMap<String, u64>> = BTreeMap::new();
+        for (names, rows) in &self.report.shadow {
+            // The references that reached a row stand at one table.
+            let reached = |edge: &&crate::graph::Edge| names.split(", ").any(|name| name == edge.name);
+            if let Some(edge) = self.model.graph.edges().map(|(_, edge)| edge).find(reached) {
+                by_database.entry(self.model.database_of(edge.child)).or_default().insert(names.clone(), *rows);
+            }
+        }
+        by_database
+    }
+
     /// Rows to read at the most. A batch that can be cut is cut rather than read above it; each root of one that cannot is read up to its limit and
     /// one more.
     fn limit(&self, roots: usize) -> usize {
@@ -277,8 +312,8 @@ impl Job<'_> {
         }
         let left = |name: &String| limits.rows.count.saturating_sub(used.get(name).copied().unwrap_or(0));
         let window = self.model.graph.edges().map(|(id, edge)| (id, left(&edge.name))).collect();
-        let is_dry = matches!(self.authority, Authority::Replay { apply: false });
-        Ok(Bounds { rows_per_event: limits.rows_per_event, latched: self.latched.clone(), window, scope: Scope::Enforced, is_dry })
+        let (latched, scope, is_dry) = (self.latched.clone(), Scope::Enforced, self.is_dry());
+        Ok(Bounds { rows_per_event: limits.rows_per_event, latched, window, scope, is_dry })
     }
 
     /// A reference over one of its limits is shut (H79, H80).
@@ -330,5 +365,14 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What is shut in a database, unless it is everything.
+async fn latches(session: &mut dyn Session, group: &str, is_dry: bool) -> Result<Vec<Latch>, Failure> {
+    let latches = ledger::latches(session, group).await?;
+    match latches.iter().find(|latch| latch.scope == ledger::EVERYTHING) {
+        Some(pause) if !is_dry => Err(SinkError::Paused { why: pause.detail.clone() }.into()),
+        _ => Ok(latches),
     }
 }

@@ -221,11 +221,15 @@ async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Fa
     }
     job.report.cascades = cascades.into_values().collect();
     let (group, limits) = (job.engine.owner.group.clone(), job.model.rules.limits.rows);
+    let in_shadow = job.shadow_by_database();
     for (id, session) in &mut job.sessions {
         let dialect = job.model.databases.handle(*id).database.dialect();
         if let Some(lines) = lines.remove(id) {
             let lines: Vec<AuditLine> = lines.into_values().collect();
             ledger::audit(session.as_mut(), dialect, &group, &lines).await?;
+        }
+        if let Some(rows) = in_shadow.get(id) {
+            ledger::count_shadow(session.as_mut(), dialect, &group, rows).await?;
         }
         if let Some(rows) = charged.get(id) {
             let used = ledger::charge(session.as_mut(), dialect, &group, limits.per, rows).await?;

@@ -9,13 +9,18 @@ use crate::sink::{Database, Row, Session, SinkError, Statement};
 /// A latch that is shut.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Latch {
-    /// `reference:NAME` or `partition:TOPIC[N]`.
+    /// `everything`, `reference:NAME` or `partition:TOPIC[N]`.
     pub scope: String,
     /// Why, in one word.
     pub reason: String,
     /// More about it, for a person.
     pub detail: String,
 }
+
+/// The scope of the kill switch: nothing at all is worked.
+pub const EVERYTHING: &str = "everything";
+/// The reason of what a person has paused.
+pub const PAUSED: &str = "paused";
 
 /// The reason of a partition whose topic no longer holds the offset that the ledger asks for, or does not hold it yet.
 pub const GAP: &str = "gap";

@@ -11,18 +11,22 @@ use crate::value::{Cell, Key};
 mod archive;
 mod latches;
 mod moves;
+mod operations;
 mod pending;
 mod progress;
 mod rows;
+mod standing;
 
 pub use archive::{
     Archived, Choice, Told, Uprooted, archived, cascades, cascades_below, clock, left_to_undo, mark_undone, removed_too, uprooted,
 };
-pub use latches::{GAP, Latch, charge, latches, latches_now, release, shut, windows};
+pub use latches::{EVERYTHING, GAP, Latch, PAUSED, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
+pub use operations::{count_shadow, decide, pause, resume};
 pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
 pub use progress::{ANEW, Taken, advance, pin_identity, progress, take};
 pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};
+pub use standing::{Done, Held, Progress, Standing, parked, standing};
 
 /// The version of a partition's ownership: an older one can commit nothing (H31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,7 +118,7 @@ pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError
         Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
         Err(other) => return Err(other),
     };
-    if version == "3" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
+    if version == "4" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
 }
 
 /// Forgets what is older than it need be: row images past their time, key changes that are done.

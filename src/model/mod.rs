@@ -116,6 +116,11 @@ impl Model {
         self.tables.get(entity.0 as usize).and_then(Option::as_ref)
     }
 
+    /// The database of an entity that has a table.
+    pub(crate) fn database_of(&self, entity: EntityId) -> DatabaseId {
+        self.table(entity).database
+    }
+
     /// The replicas of an entity.
     pub(crate) fn replicas_of(&self, entity: EntityId) -> impl Iterator<Item = &BoundReplica> {
         self.replicas.iter().filter(move |replica| replica.of == entity)

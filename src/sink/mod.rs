@@ -161,6 +161,12 @@ pub enum SinkError {
         /// The reference.
         reference: String,
     },
+    /// A person has paused what this work needs.
+    #[error("paused: {why}")]
+    Paused {
+        /// The reason given.
+        why: String,
+    },
     /// A look-up was answered by a server that is not the primary (H66).
     #[error("the server is a standby, not a primary")]
     Standby,
@@ -188,7 +194,7 @@ impl SinkError {
                 Fault::Constraint(..) | Fault::Value => Disposition::DeadLetter,
                 Fault::Privilege | Fault::UnknownObject => Disposition::Halt,
             },
-            Self::Standby | Self::Answer { .. } => Disposition::Retry,
+            Self::Standby | Self::Answer { .. } | Self::Paused { .. } => Disposition::Retry,
             Self::Fenced { .. }
             | Self::OtherRules { .. }
             | Self::NoLedger { .. }
@@ -217,6 +223,7 @@ impl SinkError {
             Self::OtherRules { .. } => "the later worker's rules count: give this one the same rules, or stop the other, and start again",
             Self::NoLedger { .. } => "run `entail migrate`, or `entail run --migrate`",
             Self::DefaultWithoutParent { .. } => "create the parent that the column's default names, or change the default or the rule",
+            Self::Paused { .. } => "`entail resume` goes on",
             Self::Standby => "point the url at the primary, never at a replica or a read pool",
             Self::Swallowed { .. } => "look at the triggers and rules of the table",
         }

@@ -49,8 +49,8 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// A statement of fixed text. `what` says in words what it attempts, for errors.
-    pub(crate) fn fixed(what: &str, sql: &str, binds: Vec<Bind>) -> Self {
+    /// A statement of fixed text: never of names or values that came from elsewhere. `what` says in words what it attempts, for errors.
+    pub fn fixed(what: &str, sql: &str, binds: Vec<Bind>) -> Self {
         Self { what: what.to_owned(), sql: sql.to_owned(), binds }
     }
 

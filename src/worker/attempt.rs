@@ -133,6 +133,9 @@ impl Name {
     }
 }
 
+/// How often a worker that a person has paused looks whether it may go on.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A part of the batch: a run of records, or some retries.
 #[derive(Debug)]
 struct Part {
@@ -260,6 +263,15 @@ impl Attempts {
             }
             (WorkError::Sink(cause), Disposition::DeadLetter) => self.isolate(cause, part, parts).await,
             (WorkError::Sink(SinkError::Fenced { .. }), _) => self.after_fence(error, part, parts).await,
+            (WorkError::Sink(SinkError::Paused { why }), _) => {
+                if part.attempt == NonZeroU32::MIN {
+                    tracing::warn!(why, "paused; it is looked at again every second");
+                }
+                part.attempt = part.attempt.saturating_add(1);
+                parts.push_front(part);
+                self.done.abandoned = !self.rest(LOOK_AGAIN).await;
+                !self.done.abandoned
+            }
             (WorkError::Sink(_), Disposition::Retry) => {
                 let wait = BACKOFF.delay(part.attempt, fastrand::f64());
                 let attempt = part.attempt.get();

@@ -243,7 +243,7 @@ async fn every_type_comes_back_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn newer_rows_are_conflicts_until_told_how() {
+async fn h92_newer_rows_are_conflicts_until_told_how() {
     for postgres in [true, false] {
         let prepare = async || {
             let tables = if postgres { POSTGRES_THINGS } else { SQLITE_THINGS };
@@ -324,7 +324,7 @@ async fn deep(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cascade_over_two_databases_goes_back_however_often_undo_is_killed() {
+async fn h93_a_cascade_over_two_databases_goes_back_however_often_undo_is_killed() {
     for postgres in [true, false] {
         for nth in 1..=4 {
             let mut world = World::new(postgres, &format!("{CUSTOMERS}{VISITS}"), ORDERS, DEEP).await;
@@ -369,7 +369,7 @@ async fn a_key_change_is_set_back_with_everything_below_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_column_that_came_or_went_since_does_not_stand_in_the_way() {
+async fn h92_a_column_that_came_or_went_since_does_not_stand_in_the_way() {
     for postgres in [true, false] {
         let mut world = World::new(postgres, CUSTOMERS, if postgres { POSTGRES_THINGS } else { SQLITE_THINGS }, THINGS).await;
         world.gone(1).await;

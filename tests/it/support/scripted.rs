@@ -15,6 +15,8 @@ pub(crate) enum Act {
     Fail,
     /// A commit succeeds, and its reply is lost.
     LoseReply,
+    /// This statement runs first, within the transaction.
+    InTransaction(String),
 }
 
 /// A moment: the statement whose description begins like this, for the nth time (from 1). `commit` is the moment of a commit.
@@ -55,10 +57,24 @@ impl Script {
 
     fn next(&self, what: &str) -> Option<Act> {
         let mut cues = self.cues.lock().expect("no panic");
-        let place = cues.iter().position(|cue| what.starts_with(cue.at))?;
+        let place = cues.iter().position(|cue| what.starts_with(cue.at) && !matches!(cue.act, Act::InTransaction(_)))?;
         let cue = cues.get_mut(place)?;
         cue.nth -= 1;
         (cue.nth == 0).then(|| cues.remove(place).act)
+    }
+
+    /// A statement that is to run within the transaction now.
+    fn within(&self, what: &str) -> Option<String> {
+        let mut cues = self.cues.lock().expect("no panic");
+        let place = cues.iter().position(|cue| what.starts_with(cue.at) && matches!(cue.act, Act::InTransaction(_)))?;
+        cues[place].nth -= 1;
+        if cues[place].nth > 0 {
+            return None;
+        }
+        match cues.remove(place).act {
+            Act::InTransaction(sql) => Some(sql),
+            _ => None,
+        }
     }
 
     async fn play(&self, what: &str) -> Result<bool, SinkError> {
@@ -70,6 +86,7 @@ impl Script {
             }
             Some(Act::Fail) => Err(lost(what)),
             Some(Act::LoseReply) => Ok(true),
+            Some(Act::InTransaction(_)) => panic!("not in a transaction: {what}"),
         }
     }
 }
@@ -127,6 +144,9 @@ struct ScriptedSession {
 #[async_trait]
 impl Session for ScriptedSession {
     async fn query(&mut self, statement: &Statement) -> Result<Vec<Row>, SinkError> {
+        if let Some(sql) = self.script.within(statement.what()) {
+            self.inner.execute(&Statement::fixed("what the test says", &sql, Vec::new())).await?;
+        }
         self.script.play(statement.what()).await?;
         self.inner.query(statement).await
     }
