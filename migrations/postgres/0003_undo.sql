@@ -5,3 +5,17 @@ ALTER TABLE entail_archive ADD COLUMN after_key text;
 ALTER TABLE entail_archive ADD COLUMN undone_at timestamptz;
 -- Undo goes on to the cascades of the rows that a cascade took.
 CREATE INDEX entail_cascades_root ON entail_cascades (root_entity, root_key);
+-- The parent's columns that the root's key is of: JSON list.
+ALTER TABLE entail_cascades ADD COLUMN root_columns text NOT NULL DEFAULT '[]';
+-- Roots that were undone: what their topic had said of them until then does not cascade again.
+CREATE TABLE entail_undone (
+    group_id    text NOT NULL,
+    entity      text NOT NULL,
+    columns     text NOT NULL,              -- JSON list: the parent's columns
+    root_key    text NOT NULL,              -- JSON list
+    topic       text NOT NULL,
+    "partition" bigint NOT NULL,
+    below       bigint NOT NULL,              -- records at this offset and above are news
+    at          timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (group_id, entity, columns, root_key, topic, "partition")
+);

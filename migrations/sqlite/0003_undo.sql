@@ -5,3 +5,17 @@ ALTER TABLE entail_archive ADD COLUMN after_key TEXT;
 ALTER TABLE entail_archive ADD COLUMN undone_at TEXT;
 -- Undo goes on to the cascades of the rows that a cascade took.
 CREATE INDEX entail_cascades_root ON entail_cascades (root_entity, root_key);
+-- The parent's columns that the root's key is of: JSON list.
+ALTER TABLE entail_cascades ADD COLUMN root_columns TEXT NOT NULL DEFAULT '[]';
+-- Roots that were undone: what their topic had said of them until then does not cascade again.
+CREATE TABLE entail_undone (
+    group_id    TEXT NOT NULL,
+    entity      TEXT NOT NULL,
+    columns     TEXT NOT NULL,              -- JSON list: the parent's columns
+    root_key    TEXT NOT NULL,              -- JSON list
+    topic       TEXT NOT NULL,
+    "partition" INTEGER NOT NULL,
+    below       INTEGER NOT NULL,              -- records at this offset and above are news
+    at          TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (group_id, entity, columns, root_key, topic, "partition")
+);

@@ -69,6 +69,18 @@ impl fmt::Display for Position {
     }
 }
 
+impl std::str::FromStr for Position {
+    type Err = ();
+
+    /// Reads `topic[partition]@offset`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (partition, offset) = text.rsplit_once('@').ok_or(())?;
+        let (topic, partition) = partition.strip_suffix(']').and_then(|text| text.rsplit_once('[')).ok_or(())?;
+        let partition = TopicPartition { topic: topic.into(), partition: partition.parse().map_err(drop)? };
+        Ok(Self { partition, offset: offset.parse().map_err(drop)? })
+    }
+}
+
 /// The offset from which reading goes on: one past the last durable record. Exclusive; what Kafka commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextOffset(pub i64);

@@ -31,7 +31,7 @@ pub(super) async fn judge(job: &mut Job<'_>) -> Result<Judged, Failure> {
     let presence = resolve::look_up(job.model, &asked(job, &subjects, &moves)).await?;
     for subject in &mut subjects {
         let moves = moves.get(&subject.target).map_or(&[][..], Vec::as_slice);
-        if subject.state != State::Beside {
+        if !matches!(subject.state, State::Beside | State::Undone) {
             subject.state = verdict(job.model, subject, moves, &presence);
         }
         if subject.state == State::Alive {
@@ -106,10 +106,12 @@ impl Judged {
         for ((place, subject), beside) in self.subjects.iter().enumerate().zip(&beside) {
             let fate = match &subject.state {
                 State::Root(fate) => fate.clone(),
-                State::Beside | State::Parked(..) | State::Alive if looked_at.contains(&(subject.target, subject.key.clone())) => {
+                State::Beside | State::Undone | State::Parked(..) | State::Alive
+                    if looked_at.contains(&(subject.target, subject.key.clone())) =>
+                {
                     Fate::Unclear("it is looked at for what holds its row back")
                 }
-                State::Beside | State::Parked(..) | State::Alive | State::Waiting | State::NoRows => continue,
+                State::Beside | State::Undone | State::Parked(..) | State::Alive | State::Waiting | State::NoRows => continue,
             };
             roots.push(Root {
                 target: subject.target,
@@ -170,7 +172,7 @@ impl Judged {
             let has_rows = latched.is_some() || collected.first_level(root, &edges).next().is_some();
             let Some(subject) = self.subject_mut(id) else { continue };
             subject.has_rows = has_rows;
-            let is_looked_at = matches!(subject.state, State::Beside | State::Parked(..) | State::Alive);
+            let is_looked_at = matches!(subject.state, State::Beside | State::Undone | State::Parked(..) | State::Alive);
             let is_missing = confirmed.doomed.contains(&id);
             if is_looked_at {
                 confirmed.doomed.remove(&id);

@@ -64,7 +64,7 @@ fn outcomes(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Vec<bool> {
 fn outcome(job: &Job<'_>, subject: &Subject, id: Option<RootId>, plan: &Plan) -> (Outcome, Option<Pending>) {
     let park = |reason: &'static str, detail: &str| (Outcome::Parked(reason), Some(judge::pending(job.model, subject, reason, detail)));
     match &subject.state {
-        State::Alive | State::NoRows | State::Beside => (Outcome::NoEffect, None),
+        State::Alive | State::NoRows | State::Beside | State::Undone => (Outcome::NoEffect, None),
         State::Parked(reason, detail) => park(reason, detail),
         State::Waiting => park("wait", "the topic has not been read past the look-up yet"),
         State::Root(_) => {
@@ -154,7 +154,7 @@ fn has_moved(subject: &Subject, follows: bool) -> bool {
         // What is still open of a key that lives has turned out to be no change of it.
         State::Alive | State::NoRows => true,
         State::Root(Fate::Moved(_)) => follows || !subject.has_rows,
-        State::Root(_) | State::Parked(..) | State::Waiting | State::Beside => false,
+        State::Root(_) | State::Parked(..) | State::Waiting | State::Beside | State::Undone => false,
     }
 }
 
@@ -201,6 +201,7 @@ async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Fa
                 action,
                 rows: 0,
                 root_entity: root_entity.clone(),
+                root_columns: job.model.graph.target(subject.target).columns.clone(),
                 root_key: subject.key.clone(),
                 cause: subject.candidate.cause.clone(),
             });

@@ -42,6 +42,8 @@ pub(super) enum State {
     NoRows,
     /// Nothing was told of it now: another unique value of some subject's row, looked at for what holds that row back.
     Beside,
+    /// What was told of it was undone since, and nothing newer was told (H92).
+    Undone,
 }
 
 /// All that the batch, the roots that are tried again and the ledger name, and the key changes of all of it.
@@ -50,7 +52,37 @@ pub(super) async fn gather(job: &mut Job<'_>) -> Result<(Vec<Subject>, BTreeMap<
     add_completed(job, &mut subjects).await?;
     merge_pending(job, &mut subjects).await?;
     let moves = add_beside(job, &mut subjects).await?;
+    mark_undone(job, &mut subjects).await?;
     Ok((subjects, moves))
+}
+
+/// What a person has undone is not done again by what had been told before: by a repeat, a replay, or a root that is tried again.
+async fn mark_undone(job: &mut Job<'_>, subjects: &mut [Subject]) -> Result<(), Failure> {
+    let model = job.model;
+    let name = |subject: &Subject| {
+        let target = model.graph.target(subject.target);
+        (model.graph.node(target.entity).name.clone(), target.columns.clone(), subject.key.clone())
+    };
+    let asked: Vec<_> = subjects.iter().filter(|subject| subject.state != State::Beside).map(name).collect();
+    let group = job.engine.owner.group.clone();
+    let mut undone = Vec::new();
+    for (id, session) in &mut job.sessions {
+        let dialect = model.databases.handle(*id).database.dialect();
+        undone.extend(ledger::undone(session.as_mut(), dialect, &group, &asked).await?);
+    }
+    for subject in subjects.iter_mut().filter(|subject| subject.state != State::Beside) {
+        let (entity, columns, key) = name(subject);
+        let last = &subject.candidate.last;
+        let is_told_before = |one: &ledger::UndoneRoot| {
+            (&one.entity, &one.columns, &one.key) == (&entity, &columns, &key)
+                && one.partition == last.partition
+                && last.offset < one.below.0
+        };
+        if undone.iter().any(is_told_before) {
+            subject.state = State::Undone;
+        }
+    }
+    Ok(())
 }
 
 /// What the events and the retries name.

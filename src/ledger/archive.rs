@@ -1,8 +1,10 @@
 //! The archive as undo reads it: which cascades there were, and their rows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{cell, int, number, query, read_key, some, text};
+use crate::change::{NextOffset, Position, TopicPartition};
 use crate::sink::statement::{Bind, Dialect, over_list};
 use crate::sink::{Database, Row, Session, SinkError, Statement};
 use crate::value::Key;
@@ -33,6 +35,8 @@ pub struct Told {
     pub rows: u64,
     /// The root's entity.
     pub root_entity: String,
+    /// The parent's columns by which it is known; empty for a cascade of an older release.
+    pub root_columns: Vec<String>,
     /// The root's key.
     pub root_key: Option<Key>,
     /// The record that brought it, as topic\[partition\]@offset.
@@ -78,8 +82,8 @@ impl Archived {
 pub async fn cascades(database: &dyn Database, group: &str, choice: &Choice) -> Result<Vec<Told>, SinkError> {
     let what = "reading the audit";
     let mut sql =
-        "SELECT c.cascade_id, c.reference, c.action, CAST(c.\"rows\" AS TEXT), c.root_entity, c.root_key, c.cause, CAST(c.at AS TEXT)
-        FROM {from} WHERE c.group_id = $1 AND c.action <> 'undo'"
+        "SELECT c.cascade_id, c.reference, c.action, CAST(c.\"rows\" AS TEXT), c.root_entity, c.root_key, c.cause, CAST(c.at AS TEXT),
+            c.root_columns FROM {from} WHERE c.group_id = $1 AND c.action <> 'undo'"
             .to_owned();
     let mut binds = vec![text(group)];
     let mut bind = |bind: Bind| {
@@ -130,6 +134,7 @@ fn told(what: &str, row: &Row) -> Result<Told, SinkError> {
         root_key: read_key(cell(row, 5)),
         cause: cell(row, 6).to_owned(),
         at: cell(row, 7).to_owned(),
+        root_columns: super::read_list(cell(row, 8)),
     })
 }
 
@@ -317,11 +322,81 @@ pub async fn mark_undone(session: &mut dyn Session, dialect: Dialect, rows: &[&A
     let ids = || some(rows.iter().map(|row| row.id.to_string()));
     let sql = "UPDATE entail_archive SET undone_at = CURRENT_TIMESTAMP WHERE id IN (SELECT CAST({c0} AS bigint) FROM {list})";
     super::execute(session, over_list(dialect, "noting what was put back", sql, vec![ids()], Vec::new())).await?;
-    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause)
-        SELECT c.group_id, c.cascade_id, c.reference, 'undo', count(*), c.root_entity, c.root_key, c.cause
+    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause, root_columns)
+        SELECT c.group_id, c.cascade_id, c.reference, 'undo', count(*), c.root_entity, c.root_key, c.cause, c.root_columns
         FROM {list} JOIN entail_archive AS a ON a.id = CAST({c0} AS bigint)
             JOIN entail_cascades AS c ON c.cascade_id = a.cascade_id AND c.reference = a.reference AND c.action = a.action
-        GROUP BY c.group_id, c.cascade_id, c.reference, c.root_entity, c.root_key, c.cause
+        GROUP BY c.group_id, c.cascade_id, c.reference, c.root_entity, c.root_key, c.cause, c.root_columns
         ON CONFLICT (cascade_id, reference, action) DO UPDATE SET \"rows\" = entail_cascades.\"rows\" + excluded.\"rows\", at = CURRENT_TIMESTAMP";
     super::execute(session, over_list(dialect, "writing the audit", sql, vec![ids()], Vec::new())).await
+}
+
+/// A root that was undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndoneRoot {
+    /// Its entity.
+    pub entity: String,
+    /// The parent's columns.
+    pub columns: Vec<String>,
+    /// Their values.
+    pub key: Key,
+    /// The partition that told of it.
+    pub partition: TopicPartition,
+    /// What stands there at this offset and above is news.
+    pub below: NextOffset,
+}
+
+/// Marks the roots of cascades that are undone: what the group has read of them by now does not cascade again.
+///
+/// # Errors
+/// Those of the database.
+pub async fn spare(session: &mut dyn Session, dialect: Dialect, group: &str, cascades: &[Told]) -> Result<(), SinkError> {
+    let roots: Vec<(&Told, &Key, Position)> =
+        cascades.iter().filter_map(|told| Some((told, told.root_key.as_ref()?, told.cause.parse().ok()?))).collect();
+    let news = |next: &str, cause: &str| format!("CASE WHEN {next} > {cause} THEN {next} ELSE {cause} + 1 END");
+    let sql = format!(
+        "INSERT INTO entail_undone (group_id, entity, columns, root_key, topic, \"partition\", below)
+        SELECT $1, {{c0}}, {{c1}}, {{c2}}, {{c3}}, CAST({{c4}} AS bigint), max({})
+        FROM {{list}} LEFT JOIN entail_progress AS p ON p.group_id = $1 AND p.topic = {{c3}} AND p.\"partition\" = CAST({{c4}} AS bigint)
+        WHERE true GROUP BY 1, 2, 3, 4, 5, 6
+        ON CONFLICT (group_id, entity, columns, root_key, topic, \"partition\") DO UPDATE SET below = excluded.below, at = CURRENT_TIMESTAMP",
+        news("coalesce(p.next_offset, 0)", "CAST({c5} AS bigint)")
+    );
+    let columns = vec![
+        some(roots.iter().map(|(told, ..)| &told.root_entity)),
+        some(roots.iter().map(|(told, ..)| super::parts_text(&told.root_columns))),
+        some(roots.iter().map(|(_, key, _)| super::key_text(key))),
+        some(roots.iter().map(|(.., cause)| &*cause.partition.topic)),
+        some(roots.iter().map(|(.., cause)| cause.partition.partition.to_string())),
+        some(roots.iter().map(|(.., cause)| cause.offset.to_string())),
+    ];
+    super::execute(session, over_list(dialect, "sparing what is undone", &sql, columns, vec![text(group)])).await
+}
+
+/// What was undone of these roots: entity, columns, key.
+///
+/// # Errors
+/// Those of the database.
+pub async fn undone(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    roots: &[(String, Vec<String>, Key)],
+) -> Result<Vec<UndoneRoot>, SinkError> {
+    let what = "reading what was undone";
+    let sql = "SELECT u.entity, u.columns, u.root_key, u.topic, CAST(u.\"partition\" AS TEXT), CAST(u.below AS TEXT) FROM {list} JOIN entail_undone AS u
+        ON u.group_id = $1 AND u.entity = {c0} AND u.columns = {c1} AND u.root_key = {c2}";
+    let columns = vec![
+        some(roots.iter().map(|(entity, ..)| entity)),
+        some(roots.iter().map(|(_, columns, _)| super::parts_text(columns))),
+        some(roots.iter().map(|(.., key)| super::key_text(key))),
+    ];
+    let rows = query(session, over_list(dialect, what, sql, columns, vec![text(group)])).await?;
+    let read = |row: &Row| {
+        let partition = i32::try_from(number(what, row, 4)?).unwrap_or(i32::MAX);
+        let (partition, below) = (TopicPartition { topic: Arc::from(cell(row, 3)), partition }, NextOffset(number(what, row, 5)?));
+        let Some(key) = read_key(cell(row, 2)) else { return Ok(None) };
+        Ok(Some(UndoneRoot { entity: cell(row, 0).to_owned(), columns: super::read_list(cell(row, 1)), key, partition, below }))
+    };
+    rows.iter().filter_map(|row| read(row).transpose()).collect()
 }

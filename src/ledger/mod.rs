@@ -18,7 +18,8 @@ mod rows;
 mod standing;
 
 pub use archive::{
-    Archived, Choice, Told, Uprooted, archived, cascades, cascades_below, clock, left_to_undo, mark_undone, removed_too, uprooted,
+    Archived, Choice, Told, UndoneRoot, Uprooted, archived, cascades, cascades_below, clock, left_to_undo, mark_undone, removed_too, spare,
+    undone, uprooted,
 };
 pub use latches::{EVERYTHING, GAP, Latch, PAUSED, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{cell, execute, key_text, read_key, read_source, some, source_text, text};
+use super::{cell, execute, key_text, parts_text, read_key, read_source, some, source_text, text};
 use crate::change::{Position, SourcePosition};
 use crate::sink::statement::{Dialect, over_list};
 use crate::sink::{Row, Session, SinkError, Statement};
@@ -21,6 +21,8 @@ pub struct AuditLine {
     pub rows: u64,
     /// The root's entity.
     pub root_entity: String,
+    /// The parent's columns by which it is known.
+    pub root_columns: Vec<String>,
     /// The root's key.
     pub root_key: Key,
     /// The record that brought it.
@@ -43,8 +45,8 @@ pub struct ReplicaRow {
 /// # Errors
 /// Those of the database.
 pub async fn audit(session: &mut dyn Session, dialect: Dialect, group: &str, lines: &[AuditLine]) -> Result<(), SinkError> {
-    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause)
-        SELECT $1, {c0}, {c1}, {c2}, CAST({c3} AS bigint), {c4}, {c5}, {c6} FROM {list} WHERE true
+    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause, root_columns)
+        SELECT $1, {c0}, {c1}, {c2}, CAST({c3} AS bigint), {c4}, {c5}, {c6}, {c7} FROM {list} WHERE true
         ON CONFLICT (cascade_id, reference, action) DO UPDATE SET \"rows\" = entail_cascades.\"rows\" + excluded.\"rows\", at = CURRENT_TIMESTAMP";
     let columns = vec![
         some(lines.iter().map(|line| &line.cascade)),
@@ -54,6 +56,7 @@ pub async fn audit(session: &mut dyn Session, dialect: Dialect, group: &str, lin
         some(lines.iter().map(|line| &line.root_entity)),
         some(lines.iter().map(|line| key_text(&line.root_key))),
         some(lines.iter().map(|line| line.cause.to_string())),
+        some(lines.iter().map(|line| parts_text(&line.root_columns))),
     ];
     execute(session, over_list(dialect, "writing the audit", sql, columns, vec![text(group)])).await
 }

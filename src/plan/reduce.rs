@@ -23,6 +23,8 @@ pub struct Candidate {
     pub source: Option<SourcePosition>,
     /// The record that answers for it.
     pub cause: Position,
+    /// The last record that named it.
+    pub last: Position,
     /// `cause` stands on the key's own partition, and all other events on it do.
     pub partition_known: bool,
     /// The other unique values that its row had when it went.
@@ -33,7 +35,8 @@ impl Candidate {
     /// Nothing was said yet.
     #[must_use]
     pub fn new(cause: Position, partition_known: bool) -> Self {
-        Self { deleted: false, moved: false, source: None, cause, partition_known, beside: BTreeSet::new() }
+        let last = cause.clone();
+        Self { deleted: false, moved: false, source: None, cause, last, partition_known, beside: BTreeSet::new() }
     }
 
     /// Some event told of the row's end at this position. The last one counts, in whatever order they are read.
@@ -178,6 +181,7 @@ impl Reducer<'_> {
         if is_home && !candidate.partition_known {
             (candidate.cause, candidate.partition_known) = (at.clone(), true);
         }
+        candidate.last = at.clone();
         candidate.moved |= matches!(word, Word::Moved | Word::MovedElsewhere);
         if word == Word::Deleted {
             candidate.delete(event.source.as_ref());

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{UndoError, failed};
-use crate::graph::Origin;
 use crate::ledger::{self, Choice, Told};
 use crate::model::Model;
 use crate::sink::statement;
@@ -66,14 +65,9 @@ async fn below(model: &Model, cascades: &[String], group: &str) -> Result<BTreeS
 pub(super) async fn missing_roots(model: &Model, cascades: &[Told]) -> Result<Vec<(String, Key)>, UndoError> {
     let mut missing = BTreeSet::new();
     for line in cascades {
-        // The reference tells by which columns the root was known.
-        let names: Vec<&str> = line.reference.split(", ").collect();
-        let edge = model.graph.edges().map(|(_, edge)| edge).find(|edge| {
-            let target = model.graph.target(edge.target);
-            edge.origin != Origin::Native && names.contains(&edge.name.as_str()) && model.graph.node(target.entity).name == line.root_entity
-        });
-        let (Some(edge), Some(key)) = (edge, &line.root_key) else { continue };
-        let target = model.graph.target(edge.target);
+        let entity = model.entity_named(&line.root_entity);
+        let target = entity.and_then(|entity| model.graph.targets_of(entity).find(|(_, target)| target.columns == line.root_columns));
+        let (Some((_, target)), Some(key)) = (target, &line.root_key) else { continue };
         let bound = model.table(target.entity);
         let handle = model.databases.handle(bound.database);
         let question = statement::present(handle.database.dialect(), &bound.table, &target.columns, &[key.parts()]);

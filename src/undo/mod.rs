@@ -157,6 +157,7 @@ pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result
     let work = Work { model, manner, cascades: &cascades, all: undone.cascades.iter().map(|line| line.rows).sum() };
     undone.tables = work.pass(true).await?;
     if !manner.is_dry && (manner.on_conflict != OnConflict::Fail || undone.left() == 0) {
+        work.spare(&undone.cascades).await?;
         undone.tables = work.pass(false).await?;
         undone.is_written = true;
     }
@@ -203,6 +204,17 @@ impl Work<'_> {
         }
         asides.values().flat_map(|aside| &aside.rows).for_each(|(row, why)| tables.refuse(row, why));
         Ok(tables.0)
+    }
+
+    /// What is undone is not done again by what was told before. Noted first: a crash must not leave rows that are back without it.
+    async fn spare(&self, cascades: &[Told]) -> Result<(), UndoError> {
+        for id in self.model.targets() {
+            let handle = self.model.databases.handle(id);
+            let mut session = handle.database.begin().await.map_err(failed(handle))?;
+            ledger::spare(session.as_mut(), handle.database.dialect(), self.manner.group, cascades).await.map_err(failed(handle))?;
+            session.commit().await.map_err(failed(handle))?;
+        }
+        Ok(())
     }
 
     /// Databases with their entities, parents first. Entities on one cycle are worked together, the youngest rows first: they went last.
