@@ -17,7 +17,7 @@
 //! | [`engine`] | one batch from events to durable rows | |
 //! | `source`, [`dead_letter`] | the poll thread; records that can never succeed | |
 //! | [`worker`], [`replay`] | the loop; the same stages over old records | |
-//! | [`undo`] | whole cascades, put back from the archive | |
+//! | [`undo`], [`release`] | whole cascades, put back from the archive; what a latch holds back | |
 //! | [`startup`], [`commands`] | from settings to an engine; the command line | |
 //! | [`feed`], [`stage`] | a change feed for SQLite and an in-process broker, for the demo and tests | |
 //! | [`demo`] | the story that `entail demo` tells, and its load | |
@@ -49,6 +49,7 @@ pub mod graph;
 pub mod ledger;
 pub mod model;
 pub mod plan;
+pub mod release;
 pub mod replay;
 mod resolve;
 pub mod rules;

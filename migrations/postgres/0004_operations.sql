@@ -9,11 +9,12 @@ CREATE TABLE entail_decisions (
     at       timestamptz NOT NULL DEFAULT now()
 );
 
--- Rows that a released reference may still touch beyond its limits.
+-- Rows that the parked roots of a released reference may still touch: what a person has looked at. For a day.
 CREATE TABLE entail_allowances (
     group_id  text   NOT NULL,
     reference text   NOT NULL,
     "rows"    bigint NOT NULL,
+    at        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (group_id, reference)
 );
 

@@ -9,11 +9,12 @@ CREATE TABLE entail_decisions (
     at       TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
 );
 
--- Rows that a released reference may still touch beyond its limits.
+-- Rows that the parked roots of a released reference may still touch: what a person has looked at. For a day.
 CREATE TABLE entail_allowances (
     group_id  TEXT   NOT NULL,
     reference TEXT   NOT NULL,
     "rows"    INTEGER NOT NULL,
+    at        TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
     PRIMARY KEY (group_id, reference)
 );
 

@@ -17,6 +17,9 @@ use crate::rules::{EntityId, Mode};
 use crate::sink::{Session, SinkError, TableRef, statement};
 use crate::value::Key;
 
+/// Rows of one root that a rehearsal counts at the most.
+const REHEARSED: u64 = 1_000_000;
+
 /// Why a batch stopped.
 pub(super) enum Failure {
     Trouble(Trouble),
@@ -46,6 +49,8 @@ pub(super) struct Job<'a> {
     pub(super) latched: BTreeSet<EdgeId>,
     /// The scopes that were shut when the transactions were opened.
     shut: BTreeSet<String>,
+    /// What a release allows parked roots, per reference: instead of the limits.
+    pub(super) allowed: BTreeMap<String, u64>,
     pub(super) new_latches: BTreeMap<DatabaseId, BTreeSet<Latch>>,
     pub(super) report: Report,
 }
@@ -64,6 +69,7 @@ pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>
         sessions: Sessions::new(),
         latched: BTreeSet::new(),
         shut: BTreeSet::new(),
+        allowed: BTreeMap::new(),
         new_latches: BTreeMap::new(),
         report: Report::default(),
     };
@@ -91,10 +97,14 @@ impl Job<'_> {
         for entity in of_events.chain(of_retries).collect::<BTreeSet<_>>() {
             databases.extend(self.model.reach(entity));
         }
-        let (mut shut, is_dry) = (BTreeSet::new(), self.is_dry());
+        let (mut shut, group) = (BTreeSet::new(), &self.engine.owner.group);
         for id in databases {
-            let mut session = self.model.databases.handle(id).database.begin().await?;
-            shut.extend(latches(session.as_mut(), &self.engine.owner.group, is_dry).await?.into_iter().map(|latch| latch.scope));
+            let database = &self.model.databases.handle(id).database;
+            let mut session = database.begin().await?;
+            shut.extend(latches(session.as_mut(), group, &self.authority).await?.into_iter().map(|latch| latch.scope));
+            if self.batch.events.is_empty() {
+                self.allowed.extend(ledger::allowances(session.as_mut(), database.dialect(), group).await?);
+            }
             self.sessions.insert(id, session);
         }
         self.latched = self.model.graph.edges().map(|(edge, _)| edge).filter(|edge| shut.contains(&scope(self.model, *edge))).collect();
@@ -105,9 +115,8 @@ impl Job<'_> {
     /// Looks once more, as the last thing before the commits: what a person has shut meanwhile is not done any more (H82).
     async fn look_for_latches(&mut self, plan: &Plan) -> Result<(), Failure> {
         let used: BTreeSet<String> = plan.steps.iter().flat_map(|step| &step.edges).map(|edge| scope(self.model, *edge)).collect();
-        let is_dry = self.is_dry();
         for session in self.sessions.values_mut() {
-            let latches = latches(session.as_mut(), &self.engine.owner.group, is_dry).await?;
+            let latches = latches(session.as_mut(), &self.engine.owner.group, &self.authority).await?;
             if let Some(new) = latches.iter().find(|latch| used.contains(&latch.scope) && !self.shut.contains(&latch.scope)) {
                 return Err(SinkError::Paused { why: format!("{}: {}", new.scope, new.detail) }.into());
             }
@@ -115,15 +124,11 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn is_dry(&self) -> bool {
-        matches!(self.authority, Authority::Replay { apply: false })
-    }
-
     /// Whether what this partition brought is ours to work.
     pub(super) fn may_work(&self, partition: &TopicPartition) -> bool {
         match self.authority {
             Authority::Owner(epochs) => epochs.keys().any(|(_, ours)| ours == partition),
-            Authority::Replay { .. } => true,
+            Authority::Replay { .. } | Authority::Rehearsal { .. } => true,
         }
     }
 
@@ -233,8 +238,18 @@ impl Job<'_> {
     /// Rows to read at the most. A batch that can be cut is cut rather than read above it; each root of one that cannot is read up to its limit and
     /// one more.
     fn limit(&self, roots: usize) -> usize {
-        let per_event = usize::try_from(self.model.rules.limits.rows_per_event).unwrap_or(usize::MAX).saturating_add(1);
+        let per_event = usize::try_from(self.rows_per_event()).unwrap_or(usize::MAX).saturating_add(1);
         if self.is_smallest() { per_event.saturating_mul(roots) } else { self.engine.rows_per_transaction.max(1) }
+    }
+
+    /// Rows that one root may touch.
+    fn rows_per_event(&self) -> u64 {
+        match self.authority {
+            Authority::Rehearsal { .. } => REHEARSED,
+            Authority::Owner(_) | Authority::Replay { .. } => {
+                self.allowed.values().copied().fold(self.model.rules.limits.rows_per_event, u64::max)
+            }
+        }
     }
 
     /// One record, or one root that is tried again: it cannot be cut further. Its roots are unique keys of one parent row.
@@ -310,10 +325,14 @@ impl Job<'_> {
             let dialect = self.model.databases.handle(*id).database.dialect();
             used.extend(ledger::windows(session.as_mut(), dialect, &self.engine.owner.group, limits.rows.per).await?);
         }
-        let left = |name: &String| limits.rows.count.saturating_sub(used.get(name).copied().unwrap_or(0));
+        let in_window = |name: &String| limits.rows.count.saturating_sub(used.get(name).copied().unwrap_or(0));
+        let left = |name: &String| match self.authority {
+            Authority::Rehearsal { .. } => u64::MAX,
+            Authority::Owner(_) | Authority::Replay { .. } => self.allowed.get(name).copied().unwrap_or_else(|| in_window(name)),
+        };
         let window = self.model.graph.edges().map(|(id, edge)| (id, left(&edge.name))).collect();
-        let (latched, scope, is_dry) = (self.latched.clone(), Scope::Enforced, self.is_dry());
-        Ok(Bounds { rows_per_event: limits.rows_per_event, latched, window, scope, is_dry })
+        let (latched, scope, is_dry) = (self.latched.clone(), Scope::Enforced, self.authority.is_dry());
+        Ok(Bounds { rows_per_event: self.rows_per_event(), latched, window, scope, is_dry })
     }
 
     /// A reference over one of its limits is shut (H79, H80).
@@ -323,7 +342,12 @@ impl Job<'_> {
                 Blocked::RowsPerEvent(edge) => {
                     self.shut(*edge, "rows-per-event", "one event would touch more rows than `limits.rows_per_event`")
                 }
-                Blocked::Window(edge) => self.shut(*edge, "rows", "the window of `limits.rows` is used up"),
+                Blocked::Window(edge) => {
+                    let was_released = self.allowed.contains_key(&self.model.graph.edge(*edge).name);
+                    let detail =
+                        if was_released { "the rows of its release are used up" } else { "the window of `limits.rows` is used up" };
+                    self.shut(*edge, "rows", detail);
+                }
                 Blocked::Restrict(_) | Blocked::Native(_) | Blocked::Latched(_) => {}
             }
         }
@@ -360,7 +384,7 @@ impl Job<'_> {
         for id in apply::commit_order(self.model, &plan.steps, sessions.keys().copied()) {
             let Some(session) = sessions.remove(&id) else { continue };
             match self.authority {
-                Authority::Replay { apply: false } => session.rollback().await,
+                Authority::Replay { apply: false } | Authority::Rehearsal { .. } => session.rollback().await,
                 Authority::Owner(_) | Authority::Replay { apply: true } => session.commit().await?,
             }
         }
@@ -369,10 +393,13 @@ impl Job<'_> {
 }
 
 /// What is shut in a database, unless it is everything.
-async fn latches(session: &mut dyn Session, group: &str, is_dry: bool) -> Result<Vec<Latch>, Failure> {
-    let latches = ledger::latches(session, group).await?;
+async fn latches(session: &mut dyn Session, group: &str, authority: &Authority<'_>) -> Result<Vec<Latch>, Failure> {
+    let mut latches = ledger::latches(session, group).await?;
+    if let Authority::Rehearsal { scope } = authority {
+        latches.retain(|latch| latch.scope != *scope);
+    }
     match latches.iter().find(|latch| latch.scope == ledger::EVERYTHING) {
-        Some(pause) if !is_dry => Err(SinkError::Paused { why: pause.detail.clone() }.into()),
+        Some(pause) if !authority.is_dry() => Err(SinkError::Paused { why: pause.detail.clone() }.into()),
         _ => Ok(latches),
     }
 }

@@ -49,11 +49,24 @@ pub struct Retry {
 pub enum Authority<'a> {
     /// The owner of the partitions, with the epochs under which it took them.
     Owner(&'a BTreeMap<(DatabaseId, TopicPartition), Epoch>),
+    /// What would go if this latch were open, and no limit counted: everything is rolled back at the end.
+    Rehearsal {
+        /// The latch's scope.
+        scope: &'a str,
+    },
     /// A replay: the ledger's progress is not touched. Without `apply` everything is rolled back at the end.
     Replay {
         /// Whether changes are kept.
         apply: bool,
     },
+}
+
+impl Authority<'_> {
+    /// Whether everything is rolled back at the end.
+    #[must_use]
+    pub fn is_dry(&self) -> bool {
+        matches!(self, Self::Replay { apply: false } | Self::Rehearsal { .. })
+    }
 }
 
 /// What came of a record.
@@ -190,7 +203,7 @@ impl Engine {
                     if new.is_empty() || new.is_subset(&latched) {
                         return Err(WorkError::Sink(trouble.error));
                     }
-                    if !matches!(authority, Authority::Replay { apply: false }) {
+                    if !authority.is_dry() {
                         self.shut(&trouble.edges, &new).await.map_err(WorkError::Sink)?;
                     }
                     shut.extend(trouble.edges);

@@ -21,12 +21,13 @@ pub(super) async fn note(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Res
     let settled = outcomes(job, judged, plan);
     write_pending(job, judged, &settled).await?;
     write_moves(job, judged, &settled).await?;
+    audit(job, judged, plan).await?;
+    // Behind the audit: a latch that shuts ends what a release had allowed, of which this batch has used its part.
     for (id, latches) in std::mem::take(&mut job.new_latches) {
         let Some(session) = job.sessions.get_mut(&id) else { continue };
         let dialect = job.model.databases.handle(id).database.dialect();
         ledger::shut(session.as_mut(), dialect, &job.engine.owner.group, &latches).await?;
     }
-    audit(job, judged, plan).await?;
     advance(job, judged).await
 }
 
@@ -232,10 +233,13 @@ async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Fa
         if let Some(rows) = in_shadow.get(id) {
             ledger::count_shadow(session.as_mut(), dialect, &group, rows).await?;
         }
-        if let Some(rows) = charged.get(id) {
-            let used = ledger::charge(session.as_mut(), dialect, &group, limits.per, rows).await?;
-            if used.values().any(|used| *used > limits.count) {
-                // Another worker used the window up meanwhile: do the batch again, against what is left now.
+        if let Some(rows) = charged.get(id).filter(|_| !job.authority.is_dry()) {
+            let (released, others): (BTreeMap<String, u64>, BTreeMap<String, u64>) =
+                rows.iter().map(|(name, rows)| (name.clone(), *rows)).partition(|(name, _)| job.allowed.contains_key(name));
+            let used = ledger::charge(session.as_mut(), dialect, &group, limits.per, &others).await?;
+            let is_spent = ledger::spend(session.as_mut(), dialect, &group, &released).await?;
+            if !is_spent || used.values().any(|used| *used > limits.count) {
+                // Another worker used it up meanwhile: do the batch again, against what is left now.
                 let what = "charging the row windows".to_owned();
                 return Err(SinkError::Answer { what, expected: "room in the window".to_owned(), got: "none left".to_owned() }.into());
             }

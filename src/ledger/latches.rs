@@ -49,7 +49,7 @@ fn read_latch(row: &Row) -> Latch {
     Latch { scope: cell(row, 0).to_owned(), reason: cell(row, 1).to_owned(), detail: cell(row, 2).to_owned() }
 }
 
-/// Shuts latches. One that is shut already keeps its first reason.
+/// Shuts latches. One that is shut already keeps its first reason. Whatever a release had allowed before ends with it.
 ///
 /// # Errors
 /// Those of the database.
@@ -61,7 +61,10 @@ pub async fn shut(session: &mut dyn Session, dialect: Dialect, group: &str, latc
         some(latches.iter().map(|latch| &latch.reason)),
         some(latches.iter().map(|latch| &latch.detail)),
     ];
-    execute(session, over_list(dialect, "shutting latches", sql, columns, vec![text(group)])).await
+    execute(session, over_list(dialect, "shutting latches", sql, columns, vec![text(group)])).await?;
+    let sql = "DELETE FROM entail_allowances WHERE group_id = $1 AND 'reference:' || reference IN (SELECT {c0} FROM {list})";
+    let scopes = vec![some(latches.iter().map(|latch| &latch.scope))];
+    execute(session, over_list(dialect, "ending a release", sql, scopes, vec![text(group)])).await
 }
 
 /// Opens a latch. Returns whether it was shut. A partition that stood still before a gap is taken from its holder, which could move it past

@@ -23,7 +23,7 @@ pub use archive::{
 };
 pub use latches::{EVERYTHING, GAP, Latch, PAUSED, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
-pub use operations::{count_shadow, decide, pause, resume};
+pub use operations::{allow, allowances, count_shadow, decide, last_decision, pause, resume, spend};
 pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
 pub use progress::{ANEW, Taken, advance, pin_identity, progress, take};
 pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Latch, PAUSED, execute, some, text};
+use super::{Latch, PAUSED, cell, execute, number, some, text};
 use crate::sink::statement::{Dialect, over_list};
-use crate::sink::{Session, SinkError, Statement};
+use crate::sink::{Database, Session, SinkError, Statement};
 
 /// Notes a decision.
 ///
@@ -44,6 +44,58 @@ pub async fn resume(session: &mut dyn Session, group: &str, scope: &str, reason:
         decide(session, group, scope, "resume", reason, "").await?;
     }
     Ok(opened > 0)
+}
+
+/// The last decision that people took; 0 for none.
+///
+/// # Errors
+/// Those of the database.
+pub async fn last_decision(database: &dyn Database, group: &str) -> Result<i64, SinkError> {
+    let what = "reading the last decision";
+    let sql = "SELECT CAST(coalesce(max(id), 0) AS TEXT) FROM entail_decisions WHERE group_id = $1";
+    let rows = database.read(&Statement::fixed(what, sql, vec![text(group)])).await?;
+    rows.first().map_or(Ok(0), |row| number(what, row, 0))
+}
+
+/// Rows that the parked roots of released references may still touch, per reference.
+///
+/// # Errors
+/// Those of the database.
+pub async fn allowances(session: &mut dyn Session, dialect: Dialect, group: &str) -> Result<BTreeMap<String, u64>, SinkError> {
+    let what = "reading what was released";
+    let young = match dialect {
+        Dialect::Postgres => "at > CURRENT_TIMESTAMP - interval '1 day'",
+        Dialect::Sqlite => "unixepoch(at) > unixepoch(CURRENT_TIMESTAMP) - 86400",
+    };
+    let sql = format!("SELECT reference, CAST(\"rows\" AS TEXT) FROM entail_allowances WHERE group_id = $1 AND {young}");
+    let rows = session.query(&Statement::fixed(what, &sql, vec![text(group)])).await?;
+    rows.iter().map(|row| Ok((cell(row, 0).to_owned(), u64::try_from(number(what, row, 1)?).unwrap_or(0)))).collect()
+}
+
+/// Allows the parked roots of these references so many rows, instead of whatever they were allowed before.
+///
+/// # Errors
+/// Those of the database.
+pub async fn allow(session: &mut dyn Session, dialect: Dialect, group: &str, rows: &BTreeMap<String, u64>) -> Result<(), SinkError> {
+    let sql = "INSERT INTO entail_allowances (group_id, reference, \"rows\") SELECT $1, {c0}, CAST({c1} AS bigint) FROM {list} WHERE true
+        ON CONFLICT (group_id, reference) DO UPDATE SET \"rows\" = excluded.\"rows\", at = CURRENT_TIMESTAMP";
+    let columns = vec![some(rows.keys()), some(rows.values().map(ToString::to_string))];
+    execute(session, over_list(dialect, "allowing rows", sql, columns, vec![text(group)])).await
+}
+
+/// Takes rows off what references were allowed; `false` if another worker was faster and there are not as many left.
+///
+/// # Errors
+/// Those of the database.
+pub async fn spend(session: &mut dyn Session, dialect: Dialect, group: &str, rows: &BTreeMap<String, u64>) -> Result<bool, SinkError> {
+    let sql = "UPDATE entail_allowances AS a SET \"rows\" = a.\"rows\" - CAST({c1} AS bigint) FROM {list}
+        WHERE a.group_id = $1 AND a.reference = {c0} AND a.\"rows\" >= CAST({c1} AS bigint)";
+    let columns = vec![some(rows.keys()), some(rows.values().map(ToString::to_string))];
+    let Some(statement) = over_list(dialect, "using up what was allowed", sql, columns, vec![text(group)]) else { return Ok(true) };
+    let done = session.execute(&statement).await?;
+    let sql = "DELETE FROM entail_allowances WHERE group_id = $1 AND \"rows\" <= 0";
+    session.execute(&Statement::fixed("using up what was allowed", sql, vec![text(group)])).await?;
+    Ok(usize::try_from(done).ok() == Some(rows.len()))
 }
 
 /// Adds up what references in shadow would have changed.

@@ -38,6 +38,8 @@ use waitlist::Waitlist;
 
 /// How often parked roots are tried again.
 const RETRY_PARKED: Duration = Duration::from_secs(60);
+/// How often it is looked whether a person has decided something.
+const DECISIONS: Duration = Duration::from_secs(2);
 /// How often expired rows of the ledger are removed.
 const EXPIRE: Duration = Duration::from_secs(3600);
 
@@ -124,6 +126,9 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
         retry_at: Instant::now() + RETRY_PARKED,
         mark_at: Instant::now(),
         expire_at: Instant::now() + EXPIRE,
+        decisions_at: Instant::now(),
+        asking: None,
+        decisions: BTreeMap::new(),
         settle_by: None,
         was_assigned: false,
         has_latched: false,
@@ -167,6 +172,10 @@ struct Worker<'a> {
     retry_at: Instant,
     mark_at: Instant,
     expire_at: Instant,
+    decisions_at: Instant,
+    asking: Option<JoinHandle<BTreeMap<DatabaseId, i64>>>,
+    /// The last decision of people that was seen, per database.
+    decisions: BTreeMap<DatabaseId, i64>,
     settle_by: Option<Instant>,
     was_assigned: bool,
     /// A reference was latched while this worker ran.
@@ -214,6 +223,7 @@ impl Worker<'_> {
                 () = rest(&mut resting), if !self.drains.is_empty() => {}
                 // 5. Markers and the ends of partitions, for roots that wait.
                 Some(record) = next_marker(&mut follower) => self.on_marker(&record),
+                decisions = finished(self.asking.as_mut()) => self.on_decisions(joined(decisions)?),
                 ends = answered(self.ends.as_mut()) => self.on_ends(ends),
                 // 6. Time: a batch that has waited, parked roots, markers, expiry.
                 () = tokio::time::sleep_until(wake_at) => self.on_time().await,
@@ -235,7 +245,11 @@ impl Worker<'_> {
         let flush = self.open_since.filter(|_| self.in_flight.is_none()).map(|since| since + self.config.batch.linger);
         let mark = (!self.waitlist.is_empty()).then_some(self.mark_at);
         let settle = self.settle_by.filter(|at| *at > Instant::now());
-        [flush, mark, settle, Some(self.retry_at), Some(self.expire_at)].into_iter().flatten().min().unwrap_or(self.retry_at)
+        [flush, mark, settle, Some(self.retry_at), Some(self.expire_at), Some(self.decisions_at)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.retry_at)
     }
 
     fn on_record(&mut self, Fetched { assignment, record }: Fetched) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{EXPIRE, RETRY_PARKED, Worker, markers, take};
+use super::{DECISIONS, EXPIRE, RETRY_PARKED, Worker, markers, take};
 use crate::change::{self, Record, TopicPartition, TopicSpec};
 use crate::databases::DatabaseId;
 use crate::engine::Retry;
@@ -88,6 +88,10 @@ impl Worker<'_> {
 
     pub(super) async fn on_time(&mut self) {
         let now = Instant::now();
+        if now >= self.decisions_at {
+            self.decisions_at = now + DECISIONS;
+            self.ask_for_decisions();
+        }
         if now >= self.retry_at && self.in_flight.is_none() {
             let has_more = self.load_pending().await;
             self.has_looked_at_pending |= !has_more;
@@ -103,6 +107,33 @@ impl Worker<'_> {
         if now >= self.expire_at {
             self.expire_at = now + EXPIRE;
             self.expire().await;
+        }
+    }
+
+    /// Asks, in a task: a database that is down must not hold the loop up.
+    fn ask_for_decisions(&mut self) {
+        let engine = Arc::clone(&self.shared.engine);
+        self.asking.get_or_insert_with(|| {
+            tokio::spawn(async move {
+                let mut decisions = BTreeMap::new();
+                for id in engine.model.targets() {
+                    match ledger::last_decision(&*engine.model.databases.handle(id).database, &engine.owner.group).await {
+                        Ok(last) => drop(decisions.insert(id, last)),
+                        Err(error) => tracing::debug!(error = %chain(&error), "the ledger's decisions cannot be read now"),
+                    }
+                }
+                decisions
+            })
+        });
+    }
+
+    /// A release or the end of a pause: what is parked is tried again now.
+    pub(super) fn on_decisions(&mut self, decisions: BTreeMap<DatabaseId, i64>) {
+        self.asking = None;
+        for (id, last) in decisions {
+            if self.decisions.insert(id, last).is_some_and(|before| before != last) {
+                (self.retry_at, self.pass) = (Instant::now(), None);
+            }
         }
     }
 

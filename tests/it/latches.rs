@@ -92,7 +92,7 @@ async fn h82_a_pause_holds_for_every_worker_and_over_restarts_until_it_is_resume
     assert!(code == 1 && text.contains("everything (paused, since ") && text.contains("    entail resume\n"), "{text}");
     // A third worker takes partitions over, and writes nothing either. The first stops, in good order.
     let mut third = shop.run("third", &[]);
-    third.until_log("paused; it is looked at again").await;
+    third.until_owner().await;
     first.signal("TERM");
     assert_eq!(first.exit(Duration::from_secs(25)).await, 0, "{}", first.tail());
     assert_eq!((shop.count("shop", orders).await, shop.durable("shop").await), held, "nothing was written under the pause");
@@ -138,4 +138,64 @@ async fn h82_one_paused_reference_parks_its_roots_and_the_copies_go_on() {
     worker.signal("TERM");
     assert_eq!(worker.exit(Duration::from_secs(25)).await, 0, "{}", worker.tail());
     shop.assert_settled(all, gone, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h81_a_release_lets_go_what_was_shown_and_no_more() {
+    let shop = Shop::open().await;
+    let (all, gone) = (600, 400);
+    shop.load(all, gone, 1).await;
+    // Two parcels to an order: the parcels' window is full first, after 150 customers.
+    let rules = shop.rules().replace("count: 10000000, per: 10m", "count: 301, per: 1d");
+    std::fs::write(shop.dir.path().join("rules.yaml"), rules).expect("the rules are written");
+    let mut worker = shop.run("worker", &[]);
+    shop.until_caught_up().await;
+    let orders = async || shop.count("shop", "SELECT count(*) FROM orders").await;
+    assert_eq!(orders().await, all - 150, "the window holds");
+    let (code, text, _) = shop.command(&["status"]).await;
+    assert!(code == 1 && text.contains("entail release reference:parcel_order"), "{text}");
+    let (code, shown, said) = shop.command(&["release", "reference:parcel_order", "--dry-run", "--format", "json"]).await;
+    assert_eq!(code, 0, "{said}");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(
+        (&shown["would"]["references"]["order_customer"], &shown["would"]["references"]["parcel_order"]),
+        (&250.into(), &500.into())
+    );
+    assert_eq!(orders().await, all - 150, "a dry run releases nothing");
+
+    // Between the look and the word, some customers return.
+    let (_, gone_still) = ("", format!("SELECT count(*) FROM orders WHERE customer_id BETWEEN 371 AND {gone}"));
+    let back = shop.count("shop", &gone_still).await;
+    shop.execute("crm", &format!("INSERT INTO customers SELECT i, 'back' FROM generate_series(371, {gone}) i")).await;
+    let (code, told, said) = shop.command(&["release", "reference:parcel_order", "--reason", "they are really gone"]).await;
+    let released = 250 - back;
+    assert!(code == 0 && told.contains(&format!("shop.order: {released} rows would be deleted")), "{told}{said}");
+    assert!(told.contains(&format!("{back} of their parents live again")), "{told}");
+    let left = all - 150 - released;
+    wait_for("what was shown to go", DEADLINE, async || (orders().await == left).then_some(())).await;
+    let decided = shop.rows("shop", "SELECT decision, reason FROM entail_decisions").await;
+    assert!(decided.is_empty(), "the latch stood in the other database: {decided:?}");
+    let decided = shop.rows("shipping", "SELECT decision, reason, detail FROM entail_decisions").await;
+    assert_eq!(decided, [["release".to_owned(), "they are really gone".to_owned(), format!("parcel_order: {} rows", 2 * released)]]);
+
+    // The limit is a limit again: of two hundred more, 150 are within the new window.
+    shop.execute("crm", "DELETE FROM customers WHERE id > 400").await;
+    shop.bed.produce((401..=600).flat_map(|id| shop.delete(id, 50_000_000 + id)).collect()).await;
+    shop.until_caught_up().await;
+    assert_eq!(orders().await, left - 150, "the new window holds");
+
+    // A bound that is used up: what was parked behind the look stays.
+    let (code, _, said) = shop.command(&["pause"]).await;
+    assert_eq!(code, 0, "{said}");
+    let (code, told, said) = shop.command(&["release", "reference:parcel_order"]).await;
+    assert!(code == 0 && told.contains("shop.order: 50 rows would be deleted"), "{told}{said}");
+    shop.execute("shipping", "UPDATE entail_allowances SET \"rows\" = 60 WHERE reference = 'parcel_order'").await;
+    let (code, _, said) = shop.command(&["resume"]).await;
+    assert_eq!(code, 0, "{said}");
+    let shut = "SELECT count(*) FROM entail_latches WHERE detail = 'the rows of its release are used up'";
+    wait_for("the latch to shut again", DEADLINE, async || (shop.count("shipping", shut).await > 0).then_some(())).await;
+    assert_eq!(orders().await, left - 150 - 30, "no more than was allowed");
+    worker.signal("TERM");
+    assert_eq!(worker.exit(Duration::from_secs(25)).await, 0, "{}", worker.tail());
+    worker.accounts();
 }

@@ -1,0 +1,83 @@
+//! What a latch holds back: the roots parked behind it, worked as if it were open, and rolled back.
+
+use std::collections::BTreeMap;
+
+use crate::engine::{Authority, Batch, Engine, Report, Retry, WorkError};
+use crate::ledger::{self, Pending};
+use crate::sink::SinkError;
+
+/// Roots rehearsed at a time.
+const PAGE: u64 = 1_000;
+
+/// What would go if a reference were released.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// Roots looked at.
+    pub roots: u64,
+    /// Of them, those whose parent lives again.
+    pub spared: u64,
+    /// Of them, those that wait for their topic to be read past the look-up: what they reach is not counted.
+    pub waiting: u64,
+    /// Of them, those that stay parked, by why.
+    pub parked: BTreeMap<String, u64>,
+    /// Rows per reference.
+    pub rows: BTreeMap<String, u64>,
+    /// Rows per entity and action.
+    pub tables: BTreeMap<(String, &'static str), u64>,
+}
+
+impl Rehearsal {
+    fn add(&mut self, report: &Report) {
+        self.spared += report.spared;
+        self.waiting += u64::try_from(report.waiting.len()).unwrap_or(u64::MAX);
+        for pending in report.parked.iter().filter(|pending| pending.reason != "wait") {
+            *self.parked.entry(format!("{}, {}", pending.reason, pending.detail)).or_default() += 1;
+        }
+        for (name, rows) in &report.rows {
+            *self.rows.entry(name.clone()).or_default() += rows;
+        }
+        for line in report.cascades.iter().flat_map(|cascade| &cascade.lines) {
+            *self.tables.entry((line.entity.clone(), line.action)).or_default() += line.rows;
+        }
+    }
+}
+
+/// Rehearses the release of a reference. `progress` is told how many roots were looked at.
+///
+/// # Errors
+/// Those of the databases.
+pub async fn rehearse(engine: &Engine, reference: &str, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<Rehearsal, SinkError> {
+    let mut rehearsal = Rehearsal::default();
+    let Some((_, edge)) = engine.model.graph.edges().find(|(_, edge)| edge.name == reference) else { return Ok(rehearsal) };
+    // Every database that a root reaches keeps it.
+    let database = &*engine.model.databases.handle(engine.model.database_of(edge.child)).database;
+    let group = &engine.owner.group;
+    let partitions = ledger::progress(database, group).await?.into_keys().collect();
+    let scope = format!("reference:{reference}");
+    let mut after: Option<Pending> = None;
+    loop {
+        let page = ledger::pending(database, group, &partitions, after.as_ref(), PAGE).await?;
+        let Some(last) = page.last() else { return Ok(rehearsal) };
+        after = Some(last.clone());
+        let retries = page.into_iter().filter(|pending| pending.reason != "wait").map(|pending| Retry { pending, proven: None });
+        let mut parts = vec![retries.collect::<Vec<_>>()];
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let batch = Batch { retries: part.clone(), ..Batch::default() };
+            match engine.work(&batch, Authority::Rehearsal { scope: &scope }).await {
+                Ok(report) => {
+                    rehearsal.roots += u64::try_from(part.len()).unwrap_or(u64::MAX);
+                    rehearsal.add(&report);
+                    progress(rehearsal.roots);
+                }
+                Err(WorkError::TooMany) => {
+                    let second = part.split_off(part.len() / 2);
+                    parts.extend([second, part]);
+                }
+                Err(WorkError::Sink(error)) => return Err(error),
+            }
+        }
+    }
+}
