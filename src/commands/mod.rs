@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::error::Exit;
 use crate::telemetry::{self, LogFormat};
 
+mod archive;
 mod check;
 mod demo;
 mod migrate;
@@ -80,6 +81,9 @@ enum Command {
     /// Put whole cascades back from the archive.
     #[command(after_help = EXIT_CODES)]
     Undo(undo::Arguments),
+    /// What is kept of removed rows.
+    #[command(after_help = EXIT_CODES)]
+    Archive(archive::Arguments),
     /// See it work: an embedded broker, three databases, a worker.
     #[command(after_help = EXIT_CODES)]
     Demo(demo::Arguments),
@@ -103,6 +107,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Resume(arguments) => pause::run(&global, &arguments, pause::Switch::Resume),
         Command::Release(arguments) => release::run(&global, &arguments),
         Command::Undo(arguments) => undo::run(&global, &arguments),
+        Command::Archive(arguments) => archive::run(&global, &arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

@@ -10,8 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::error::{Disposition, Exit, chain};
+use crate::ledger;
 use crate::rules::render_text;
 use crate::startup::{self, StartError};
+use crate::value::Key;
 
 /// Options of every command.
 pub(super) struct Global {
@@ -119,4 +121,10 @@ pub(super) fn bar(what: &str) -> Box<dyn Fn(u64, u64) + Send + Sync> {
             bar.finish_and_clear();
         }
     })
+}
+
+/// Reads `ENTITY:KEY`.
+pub(super) fn parse_root(text: &str) -> Result<(String, Key), String> {
+    let parsed = text.split_once(':').and_then(|(entity, key)| Some((entity.to_owned(), ledger::parse_key(key)?)));
+    parsed.ok_or_else(|| format!("`{text}` is not ENTITY:KEY, as in crm.customer:42"))
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Format;
-use super::shared::{Global, bar, failed, runtime};
+use super::shared::{Global, bar, failed, parse_root, runtime};
 use crate::error::{Disposition, Exit, chain};
-use crate::ledger::{Choice, parse_key};
+use crate::ledger::Choice;
 use crate::startup::{self, StartError};
 use crate::undo::{self, Manner, OnConflict, UndoError, Undone};
 
@@ -40,13 +40,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     fn choice(&self) -> Result<Choice, String> {
-        let root = match &self.root {
-            None => None,
-            Some(root) => {
-                let parsed = root.split_once(':').and_then(|(entity, key)| Some((entity.to_owned(), parse_key(key)?)));
-                Some(parsed.ok_or_else(|| format!("`{root}` is not ENTITY:KEY, as in crm.customer:42"))?)
-            }
-        };
+        let root = self.root.as_deref().map(parse_root).transpose()?;
         let choice = Choice { cascades: self.cascades.clone(), root, since: self.since, reference: self.reference.clone() };
         if choice == Choice::default() {
             return Err("which cascades? give their ids, or --root, --since or --reference".to_owned());

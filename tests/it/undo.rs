@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use entail::change::{self, Content, Position, Record};
 use entail::engine::{Authority, Batch, Engine};
-use entail::ledger::{Choice, Owner};
+use entail::ledger::{self, Choice, Owner, Purge};
 use entail::model::Model;
 use entail::rules::{self, SourceFile};
 use entail::sink::{Access, Location};
@@ -412,5 +412,49 @@ async fn h92_a_column_that_came_or_went_since_does_not_stand_in_the_way() {
         assert_eq!(lines(&world.shop, things).await, ["1|1|new", "2|2|new", "3|1|new"]);
         let others = "SELECT CAST(id AS TEXT) || '|' || coalesce(CAST(customer AS TEXT), '-') FROM others ORDER BY id";
         assert_eq!(lines(&world.shop, others).await, ["1|1", "2|1", "3|2", "4|-"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h94_what_is_purged_is_nowhere_in_the_ledger() {
+    for postgres in [true, false] {
+        let mut world = World::new(postgres, CUSTOMERS, if postgres { POSTGRES_THINGS } else { SQLITE_THINGS }, THINGS).await;
+        sql(&world.crm, "INSERT INTO customers VALUES (777123)").await;
+        sql(
+            &world.shop,
+            "INSERT INTO things (id, customer, t) VALUES (50, 777123, 'a canary'); INSERT INTO others VALUES (50, 777123, 1, 'a canary')",
+        )
+        .await;
+        world.gone(777_123).await;
+        world.gone(1).await;
+        let database = &*world.engine.model.databases.handle(world.engine.model.databases.of_service("shop").expect("shop")).database;
+        let left = async || {
+            let mut found = Vec::new();
+            for (table, columns) in [
+                ("entail_archive", "entity || row_key || image || coalesce(after, '') || coalesce(after_key, '')"),
+                ("entail_cascades", "root_entity || root_key || cause"),
+                ("entail_pending", "root_key || detail || beside"),
+                ("entail_moves", "old_key || new_key"),
+                ("entail_replica_rows", "row_key"),
+            ] {
+                let canary = format!("SELECT '{table}' FROM {table} WHERE {columns} LIKE '%canary%' OR {columns} LIKE '%777123%'");
+                found.extend(lines(&world.shop, &canary).await);
+            }
+            found
+        };
+        assert_eq!(left().await.len(), 4, "two rows, and a line of the audit for each reference");
+        let purge = Purge { root: Some(("crm.customer".to_owned(), key(&["777123"]))), ..Purge::default() };
+        assert_eq!(ledger::to_purge(database, "it", &purge).await.expect("counts"), 2);
+        while ledger::purge(database, "it", &purge).await.expect("purges") > 0 {}
+        assert_eq!(left().await, Vec::<String>::new());
+        // The counts stay, and so does everybody else.
+        let audit = "SELECT CAST(sum(\"rows\") AS TEXT) FROM entail_cascades WHERE root_key = '[]'";
+        assert_eq!(lines(&world.shop, audit).await, ["2"]);
+        assert!(world.undo(root(1), OnConflict::Fail, false).await.is_written);
+        let old = Purge { older_than: Some(Duration::from_secs(3600)), ..Purge::default() };
+        assert_eq!(ledger::purge(database, "it", &old).await.expect("purges"), 0, "nothing is that old");
+        let all = lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM entail_archive").await;
+        let everything = ledger::purge(database, "it", &Purge::default()).await.expect("purges");
+        assert_eq!(vec![everything.to_string()], all);
     }
 }
