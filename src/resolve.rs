@@ -97,14 +97,14 @@ async fn read_children(
     };
     let rows = session.query(&statement).await?;
     let key_columns = &model.graph.node(edge.child).key;
-    Ok(rows
-        .into_iter()
-        .filter_map(|mut row| {
-            let version = row.pop().flatten().unwrap_or_default();
-            let image = bound.table.image(&bound.read, &row);
-            Some(ChildRow { key: TableRef::key_of(key_columns, &image)?, image, version })
-        })
-        .collect())
+    let child = |mut row: crate::sink::Row| {
+        let version = row.pop().flatten().unwrap_or_default();
+        let image = bound.table.image(&bound.read, &row);
+        // A row that cannot be named can neither go nor be held against its parent: nobody may take it for none.
+        let unnamed = || SinkError::Unnamed { table: bound.table.table_name().to_string() };
+        Ok(ChildRow { key: TableRef::key_of(key_columns, &image).ok_or_else(unnamed)?, image, version })
+    };
+    rows.into_iter().map(child).collect()
 }
 
 /// The conditions of a reference, with the columns that they are on.

@@ -7,6 +7,8 @@ ALTER TABLE entail_archive ADD COLUMN undone_at timestamptz;
 CREATE INDEX entail_cascades_root ON entail_cascades (root_entity, root_key);
 -- The parent's columns that the root's key is of: JSON list.
 ALTER TABLE entail_cascades ADD COLUMN root_columns text NOT NULL DEFAULT '[]';
+-- Where the source made the change that the root's record tells of; empty if unknown.
+ALTER TABLE entail_cascades ADD COLUMN root_source text NOT NULL DEFAULT '';
 -- Roots that were undone: what their topic had said of them until then does not cascade again.
 CREATE TABLE entail_undone (
     group_id    text NOT NULL,
@@ -15,7 +17,8 @@ CREATE TABLE entail_undone (
     root_key    text NOT NULL,              -- JSON list
     topic       text NOT NULL,
     "partition" bigint NOT NULL,
-    below       bigint NOT NULL,              -- records at this offset and above are news
+    source      text NOT NULL,              -- changes behind this position of the source's log are news; empty if unknown
+    below       bigint NOT NULL,              -- without such a position: records at this offset and above are news
     at          timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (group_id, entity, columns, root_key, topic, "partition")
 );

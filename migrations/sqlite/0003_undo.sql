@@ -7,6 +7,8 @@ ALTER TABLE entail_archive ADD COLUMN undone_at TEXT;
 CREATE INDEX entail_cascades_root ON entail_cascades (root_entity, root_key);
 -- The parent's columns that the root's key is of: JSON list.
 ALTER TABLE entail_cascades ADD COLUMN root_columns TEXT NOT NULL DEFAULT '[]';
+-- Where the source made the change that the root's record tells of; empty if unknown.
+ALTER TABLE entail_cascades ADD COLUMN root_source TEXT NOT NULL DEFAULT '';
 -- Roots that were undone: what their topic had said of them until then does not cascade again.
 CREATE TABLE entail_undone (
     group_id    TEXT NOT NULL,
@@ -15,7 +17,8 @@ CREATE TABLE entail_undone (
     root_key    TEXT NOT NULL,              -- JSON list
     topic       TEXT NOT NULL,
     "partition" INTEGER NOT NULL,
-    below       INTEGER NOT NULL,              -- records at this offset and above are news
+    source      TEXT NOT NULL,              -- changes behind this position of the source's log are news; empty if unknown
+    below       INTEGER NOT NULL,              -- without such a position: records at this offset and above are news
     at          TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
     PRIMARY KEY (group_id, entity, columns, root_key, topic, "partition")
 );

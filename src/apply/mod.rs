@@ -55,7 +55,7 @@ fn blame(step: &Step, error: SinkError) -> Trouble {
     let at_fault = match &error {
         SinkError::Database { fault: Fault::Constraint(ConstraintKind::NotNull, _), .. } => matches!(step.action, StepAction::Update(_)),
         SinkError::Database { fault, .. } => matches!(fault, Fault::Privilege | Fault::UnknownObject),
-        SinkError::Swallowed { .. } | SinkError::DefaultWithoutParent { .. } => true,
+        SinkError::Swallowed { .. } | SinkError::DefaultWithoutParent { .. } | SinkError::Unnamed { .. } => true,
         SinkError::Answer { .. }
         | SinkError::Fenced { .. }
         | SinkError::OtherRules { .. }

@@ -130,7 +130,11 @@ async fn let_go(engine: &Engine, scope: &str, rehearsal: Option<&Rehearsal>, rea
         let mut session = handle.database.begin().await.map_err(&failed)?;
         let here = |name: &String| model.graph.edges().any(|(_, edge)| edge.name == *name && model.database_of(edge.child) == id);
         let rows = rehearsal.map(|found| &found.rows).into_iter().flatten().filter(|(name, _)| here(name));
-        let rows: BTreeMap<String, u64> = rows.map(|(name, rows)| (name.clone(), *rows)).collect();
+        let mut rows: BTreeMap<String, u64> = rows.map(|(name, rows)| (name.clone(), *rows)).collect();
+        // Nothing was shown: nothing of what is parked goes.
+        if let Some(name) = scope.strip_prefix("reference:").map(str::to_owned).filter(here) {
+            rows.entry(name).or_insert(0);
+        }
         let was_shut = ledger::release(session.as_mut(), group, scope).await.map_err(&failed)?;
         ledger::allow(session.as_mut(), handle.database.dialect(), group, &rows).await.map_err(&failed)?;
         if was_shut {

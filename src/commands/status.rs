@@ -83,6 +83,7 @@ fn as_text(group: &str, parts: &[Part]) -> String {
     let latches = latches(parts);
     lines.push(if latches.is_empty() { "nothing is shut".to_owned() } else { "shut:".to_owned() });
     for ([scope, reason, detail, since], databases) in &latches {
+        let scope = scope.trim_start_matches(ledger::PAUSE);
         lines.push(format!("  {scope} ({reason}, since {since}, in {}): {detail}", databases.join(", ")));
         lines.push(match reason.as_str() {
             ledger::PAUSED if scope == ledger::EVERYTHING => "    entail resume".to_owned(),

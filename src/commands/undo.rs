@@ -111,7 +111,9 @@ fn print(arguments: &Arguments, undone: &Undone) -> Exit {
         );
         return Exit::Usage;
     }
+    let differing: u64 = undone.tables.iter().map(|(_, tally)| tally.differing).sum();
     match undone.left() {
+        0 if differing > 0 => Exit::Found,
         0 => Exit::Done,
         _ if undone.is_written => Exit::Found,
         _ => Exit::Halted,
@@ -134,15 +136,19 @@ fn text(undone: &Undone) {
             (tally.set_back, set),
             (tally.overwritten, "in place of newer ones"),
             (tally.already, "as they were already"),
+            (tally.superseded, "older images of them"),
             (tally.conflicts, "in conflict"),
             (tally.refused, "refused by a constraint"),
-            (tally.differing, "put back, and changed again by a trigger or rule"),
+            (tally.differing, "of these not as they were (a trigger, a rule, or a column that is gone)"),
         ];
         let parts: Vec<String> = parts.iter().filter(|(rows, _)| *rows > 0).map(|(rows, what)| format!("{rows} {what}")).collect();
         println!("  {entity}: {}", parts.join(", "));
         for (key, why) in &tally.told {
             println!("    {key}: {why}");
         }
+    }
+    for (entity, rows) in &undone.lost {
+        println!("  {rows} rows cannot be put back: {entity} no longer has them, or the rules no longer lead there");
     }
     for (entity, key) in &undone.missing_roots {
         println!("{entity} {key} itself is still missing: rows under it are orphans until it returns");
@@ -165,12 +171,13 @@ fn json(undone: &Undone) -> serde_json::Value {
         let told: Vec<_> = tally.told.iter().map(|(key, why)| serde_json::json!({ "key": key, "why": why })).collect();
         serde_json::json!({
             "entity": entity, "inserted": tally.inserted, "set_back": tally.set_back, "already": tally.already,
-            "overwritten": tally.overwritten, "conflicts": tally.conflicts, "refused": tally.refused, "differing": tally.differing, "told": told,
+            "overwritten": tally.overwritten, "superseded": tally.superseded, "conflicts": tally.conflicts, "refused": tally.refused, "differing": tally.differing, "told": told,
         })
     });
     let missing = undone.missing_roots.iter().map(|(entity, key)| serde_json::json!({ "entity": entity, "key": key.parts() }));
     serde_json::json!({
         "written": undone.is_written, "cascades": cascades.collect::<Vec<_>>(), "tables": tables.collect::<Vec<_>>(),
+        "lost": undone.lost.iter().map(|(entity, rows)| serde_json::json!({"entity": entity, "rows": rows})).collect::<Vec<_>>(),
         "missing_roots": missing.collect::<Vec<_>>(),
     })
 }

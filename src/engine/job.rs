@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::{self, Judged};
-use super::note;
 use super::{Authority, Batch, Engine, Report, latch, scope};
+use super::{note, subjects};
 use crate::apply;
 use crate::change::TopicPartition;
 use crate::databases::DatabaseId;
@@ -80,6 +80,7 @@ pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>
     let plan = job.cascade(&mut judged).await?;
     job.copies(&judged.presence).await?;
     job.look_for_latches(&plan).await?;
+    subjects::look_for_undone(&mut job, &judged.subjects).await?;
     note::note(&mut job, &judged, &plan).await?;
     job.commit(&plan).await?;
     Ok(job.report)
@@ -103,11 +104,18 @@ impl Job<'_> {
             let mut session = database.begin().await?;
             shut.extend(latches(session.as_mut(), group, &self.authority).await?.into_iter().map(|latch| latch.scope));
             if self.batch.events.is_empty() {
-                self.allowed.extend(ledger::allowances(session.as_mut(), database.dialect(), group).await?);
+                // What is used up ends the release for what was parked; for what was proven meanwhile the limits count again.
+                let is_parked = self.batch.retries.iter().all(|retry| retry.proven.is_none());
+                let allowed = ledger::allowances(session.as_mut(), database.dialect(), group).await?;
+                self.allowed.extend(allowed.into_iter().filter(|(_, rows)| is_parked || *rows > 0));
             }
             self.sessions.insert(id, session);
         }
-        self.latched = self.model.graph.edges().map(|(edge, _)| edge).filter(|edge| shut.contains(&scope(self.model, *edge))).collect();
+        let is_shut = |edge: &EdgeId| {
+            let scope = scope(self.model, *edge);
+            shut.contains(&scope) || shut.contains(&format!("{}{scope}", ledger::PAUSE))
+        };
+        self.latched = self.model.graph.edges().map(|(edge, _)| edge).filter(is_shut).collect();
         self.shut = shut;
         Ok(())
     }
@@ -117,7 +125,9 @@ impl Job<'_> {
         let used: BTreeSet<String> = plan.steps.iter().flat_map(|step| &step.edges).map(|edge| scope(self.model, *edge)).collect();
         for session in self.sessions.values_mut() {
             let latches = latches(session.as_mut(), &self.engine.owner.group, &self.authority).await?;
-            if let Some(new) = latches.iter().find(|latch| used.contains(&latch.scope) && !self.shut.contains(&latch.scope)) {
+            let is_used =
+                |latch: &&Latch| used.contains(latch.scope.trim_start_matches(ledger::PAUSE)) && !self.shut.contains(&latch.scope);
+            if let Some(new) = latches.iter().find(is_used) {
                 return Err(SinkError::Paused { why: format!("{}: {}", new.scope, new.detail) }.into());
             }
         }
@@ -242,14 +252,17 @@ impl Job<'_> {
         if self.is_smallest() { per_event.saturating_mul(roots) } else { self.engine.rows_per_transaction.max(1) }
     }
 
-    /// Rows that one root may touch.
+    /// Rows of one root that are read at the most.
     fn rows_per_event(&self) -> u64 {
         match self.authority {
             Authority::Rehearsal { .. } => REHEARSED,
-            Authority::Owner(_) | Authority::Replay { .. } => {
-                self.allowed.values().copied().fold(self.model.rules.limits.rows_per_event, u64::max)
-            }
+            Authority::Owner(_) | Authority::Replay { .. } => self.rows_released().max(self.model.rules.limits.rows_per_event),
         }
+    }
+
+    /// Rows that a release allows one root, if it touches nothing else.
+    fn rows_released(&self) -> u64 {
+        self.allowed.values().fold(0, |sum, rows| sum.saturating_add(*rows))
     }
 
     /// One record, or one root that is tried again: it cannot be cut further. Its roots are unique keys of one parent row.
@@ -332,7 +345,15 @@ impl Job<'_> {
         };
         let window = self.model.graph.edges().map(|(id, edge)| (id, left(&edge.name))).collect();
         let (latched, scope, is_dry) = (self.latched.clone(), Scope::Enforced, self.authority.is_dry());
-        Ok(Bounds { rows_per_event: self.rows_per_event(), latched, window, scope, is_dry })
+        let (rows_per_event, released) = match self.authority {
+            Authority::Rehearsal { .. } => (REHEARSED, (0, BTreeSet::new())),
+            Authority::Owner(_) | Authority::Replay { .. } => {
+                let is_allowed = |edge: &EdgeId| self.allowed.contains_key(&self.model.graph.edge(*edge).name);
+                let edges = self.model.graph.edges().map(|(edge, _)| edge).filter(is_allowed).collect();
+                (limits.rows_per_event, (self.rows_released(), edges))
+            }
+        };
+        Ok(Bounds { rows_per_event, released, latched, window, scope, is_dry })
     }
 
     /// A reference over one of its limits is shut (H79, H80).

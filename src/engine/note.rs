@@ -205,6 +205,7 @@ async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Fa
                 root_columns: job.model.graph.target(subject.target).columns.clone(),
                 root_key: subject.key.clone(),
                 cause: subject.candidate.cause.clone(),
+                root_source: subject.candidate.source.clone(),
             });
             line.rows += 1;
             let told = cascades.entry(row.root).or_insert_with(|| Cascade {

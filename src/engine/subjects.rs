@@ -9,7 +9,7 @@ use crate::ledger::{self, Pending, PendingKind};
 use crate::model::Model;
 use crate::plan::{Candidate, Fate, Move, Seen, came_from};
 use crate::rules::EntityId;
-use crate::sink::{Dialect, Session};
+use crate::sink::{Dialect, Session, SinkError};
 use crate::value::Key;
 
 /// A parent key of the batch.
@@ -58,31 +58,61 @@ pub(super) async fn gather(job: &mut Job<'_>) -> Result<(Vec<Subject>, BTreeMap<
 
 /// What a person has undone is not done again by what had been told before: by a repeat, a replay, or a root that is tried again.
 async fn mark_undone(job: &mut Job<'_>, subjects: &mut [Subject]) -> Result<(), Failure> {
+    let told: Vec<&Subject> = subjects.iter().filter(|subject| subject.state != State::Beside).collect();
+    let undone: BTreeSet<(TargetId, Key)> =
+        undone(job, &told).await?.into_iter().map(|subject| (subject.target, subject.key.clone())).collect();
+    for subject in subjects.iter_mut().filter(|subject| subject.state != State::Beside) {
+        if undone.contains(&(subject.target, subject.key.clone())) {
+            subject.state = State::Undone;
+        }
+    }
+    Ok(())
+}
+
+/// Looks once more before the commits: what was undone while this batch was worked may have brought back the very rows that it took.
+pub(super) async fn look_for_undone(job: &mut Job<'_>, subjects: &[Subject]) -> Result<(), Failure> {
+    let roots: Vec<&Subject> = subjects.iter().filter(|subject| matches!(subject.state, State::Root(_))).collect();
+    if undone(job, &roots).await?.is_empty() {
+        return Ok(());
+    }
+    let what = "looking for what was undone meanwhile".to_owned();
+    Err(SinkError::Answer { what, expected: "nothing".to_owned(), got: "a root of this batch".to_owned() }.into())
+}
+
+/// Those of the subjects that were undone, and of which nothing newer was told.
+async fn undone<'s>(job: &mut Job<'_>, subjects: &[&'s Subject]) -> Result<Vec<&'s Subject>, Failure> {
     let model = job.model;
     let name = |subject: &Subject| {
         let target = model.graph.target(subject.target);
         (model.graph.node(target.entity).name.clone(), target.columns.clone(), subject.key.clone())
     };
-    let asked: Vec<_> = subjects.iter().filter(|subject| subject.state != State::Beside).map(name).collect();
+    let asked: Vec<_> = subjects.iter().map(|subject| name(subject)).collect();
     let group = job.engine.owner.group.clone();
     let mut undone = Vec::new();
     for (id, session) in &mut job.sessions {
         let dialect = model.databases.handle(*id).database.dialect();
         undone.extend(ledger::undone(session.as_mut(), dialect, &group, &asked).await?);
     }
-    for subject in subjects.iter_mut().filter(|subject| subject.state != State::Beside) {
+    let is_undone = |subject: &&&Subject| {
         let (entity, columns, key) = name(subject);
-        let last = &subject.candidate.last;
-        let is_told_before = |one: &ledger::UndoneRoot| {
-            (&one.entity, &one.columns, &one.key) == (&entity, &columns, &key)
-                && one.partition == last.partition
-                && last.offset < one.below.0
-        };
-        if undone.iter().any(is_told_before) {
-            subject.state = State::Undone;
-        }
+        let is_it = |one: &&ledger::UndoneRoot| (&one.entity, &one.columns, &one.key) == (&entity, &columns, &key);
+        undone.iter().filter(is_it).any(|one| is_old(one, &subject.candidate))
+    };
+    Ok(subjects.iter().filter(is_undone).copied().collect())
+}
+
+/// Whether all that was told of a root had been told when it was undone.
+fn is_old(undone: &ledger::UndoneRoot, told: &Candidate) -> bool {
+    let by_offset = undone.partition == told.last.partition && told.last.offset < undone.below.0;
+    match (&undone.source, &told.source) {
+        (Some(then), Some(now)) => match now.compare(then) {
+            Some(order) => order != std::cmp::Ordering::Greater,
+            None => by_offset,
+        },
+        // A tombstone alone tells nothing that its delete had not told.
+        (Some(_), None) if !told.deleted && !told.moved => true,
+        (Some(_), None) | (None, _) => by_offset,
     }
-    Ok(())
 }
 
 /// What the events and the retries name.

@@ -1,10 +1,10 @@
 //! The archive as undo reads it: which cascades there were, and their rows.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{cell, int, number, query, read_key, some, text};
-use crate::change::{NextOffset, Position, TopicPartition};
+use crate::change::SourcePosition;
 use crate::sink::statement::{Bind, Dialect, over_list};
 use crate::sink::{Database, Row, Session, SinkError, Statement};
 use crate::value::Key;
@@ -41,6 +41,8 @@ pub struct Told {
     pub root_key: Option<Key>,
     /// The record that brought it, as topic\[partition\]@offset.
     pub cause: String,
+    /// Where the source made that change, if known.
+    pub root_source: Option<SourcePosition>,
     /// When, by the database's clock.
     pub at: String,
 }
@@ -83,7 +85,7 @@ pub async fn cascades(database: &dyn Database, group: &str, choice: &Choice) -> 
     let what = "reading the audit";
     let mut sql =
         "SELECT c.cascade_id, c.reference, c.action, CAST(c.\"rows\" AS TEXT), c.root_entity, c.root_key, c.cause, CAST(c.at AS TEXT),
-            c.root_columns FROM {from} WHERE c.group_id = $1 AND c.action <> 'undo'"
+            c.root_columns, c.root_source FROM {from} WHERE c.group_id = $1 AND c.action <> 'undo'"
             .to_owned();
     let mut binds = vec![text(group)];
     let mut bind = |bind: Bind| {
@@ -135,6 +137,7 @@ fn told(what: &str, row: &Row) -> Result<Told, SinkError> {
         cause: cell(row, 6).to_owned(),
         at: cell(row, 7).to_owned(),
         root_columns: super::read_list(cell(row, 8)),
+        root_source: super::read_source(cell(row, 9)),
     })
 }
 
@@ -145,10 +148,29 @@ pub struct Uprooted {
     pub id: i64,
     /// Its entity.
     pub entity: String,
-    /// Its key, as it stands in the ledger.
-    key: String,
+    /// Its key.
+    pub key: Option<Key>,
+    /// The column list of its image, as JSON.
+    pub columns: String,
+    /// Its image.
+    pub image: String,
     /// When its transaction began, in microseconds since 1970, by the database's clock.
-    at: i64,
+    pub at: i64,
+}
+
+/// A value by which a row that was taken was known: where cascades may have begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stump {
+    /// The row's number in its archive.
+    pub id: i64,
+    /// Its entity.
+    pub entity: String,
+    /// The columns.
+    pub columns: Vec<String>,
+    /// Their values.
+    pub key: Key,
+    /// When it was taken, by the clock of the database that is asked.
+    pub at: i64,
 }
 
 /// How far a database's clock is ahead of ours, in microseconds.
@@ -187,33 +209,55 @@ pub async fn uprooted(
     let mut binds = vec![text(group), Bind::Int(above), int(u64::from(limit))];
     let Some(entities) = any_of(&mut binds, "a.entity", entities) else { return Ok(Vec::new()) };
     let sql = format!(
-        "SELECT CAST(a.id AS TEXT), a.entity, a.row_key, CAST({at} AS TEXT) FROM entail_archive AS a WHERE a.group_id = $1 AND a.id > $2
+        "SELECT CAST(a.id AS TEXT), a.entity, a.row_key, CAST({at} AS TEXT), s.columns, a.image
+        FROM entail_archive AS a JOIN entail_shapes AS s ON s.shape = a.shape WHERE a.group_id = $1 AND a.id > $2
         AND (a.action = 'delete' OR a.after_key <> a.row_key) AND a.cascade_id IN (SELECT {{c0}} FROM {{list}}) AND {entities} ORDER BY a.id LIMIT $3"
     );
     let Some(statement) = over_list(database.dialect(), what, &sql, vec![some(cascades.iter())], binds) else { return Ok(Vec::new()) };
     let read = |row: &Row| {
-        let (entity, key) = (cell(row, 1).to_owned(), cell(row, 2).to_owned());
-        Ok(Uprooted { id: number(what, row, 0)?, entity, key, at: number(what, row, 3)? })
+        let (entity, key) = (cell(row, 1).to_owned(), read_key(cell(row, 2)));
+        let (columns, image) = (cell(row, 4).to_owned(), cell(row, 5).to_owned());
+        Ok(Uprooted { id: number(what, row, 0)?, entity, key, columns, image, at: number(what, row, 3)? })
     };
     database.read(&statement).await?.iter().map(read).collect()
 }
 
-/// The cascades that began at rows which were taken, after they were. `ahead`: how far this database's clock is ahead of the one that took them.
+/// The cascades that began at rows which were taken, after they were: the row's number, the columns, the cascade, and when.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn cascades_below(database: &dyn Database, group: &str, rows: &[Uprooted], ahead: i64) -> Result<Vec<String>, SinkError> {
+pub async fn cascades_below(
+    database: &dyn Database,
+    group: &str,
+    stumps: &[Stump],
+) -> Result<Vec<(i64, Vec<String>, String, i64)>, SinkError> {
+    let what = "reading the audit";
     let at = micros(database.dialect(), "c.at");
     let sql = format!(
-        "SELECT DISTINCT c.cascade_id FROM {{list}} JOIN entail_cascades AS c ON c.root_entity = {{c0}} AND c.root_key = {{c1}}
-        WHERE c.group_id = $1 AND {at} >= CAST({{c2}} AS bigint)"
+        "SELECT DISTINCT {{c4}}, {{c2}}, c.cascade_id, CAST({at} AS TEXT) FROM {{list}} JOIN entail_cascades AS c
+            ON c.root_entity = {{c0}} AND c.root_key = {{c1}} AND c.root_columns IN ({{c2}}, '[]')
+        WHERE c.group_id = $1 AND c.action <> 'undo' AND {at} >= CAST({{c3}} AS bigint)"
     );
     let columns = vec![
-        some(rows.iter().map(|row| &row.entity)),
-        some(rows.iter().map(|row| &row.key)),
-        some(rows.iter().map(|row| row.at.saturating_add(ahead).to_string())),
+        some(stumps.iter().map(|stump| &stump.entity)),
+        some(stumps.iter().map(|stump| super::key_text(&stump.key))),
+        some(stumps.iter().map(|stump| super::parts_text(&stump.columns))),
+        some(stumps.iter().map(|stump| stump.at.to_string())),
+        some(stumps.iter().map(|stump| stump.id.to_string())),
     ];
-    let Some(statement) = over_list(database.dialect(), "reading the audit", &sql, columns, vec![text(group)]) else {
+    let Some(statement) = over_list(database.dialect(), what, &sql, columns, vec![text(group)]) else { return Ok(Vec::new()) };
+    let read = |row: &Row| Ok((number(what, row, 0)?, super::read_list(cell(row, 1)), cell(row, 2).to_owned(), number(what, row, 3)?));
+    database.read(&statement).await?.iter().map(read).collect()
+}
+
+/// The cascades that the same records brought about, for other values of their rows.
+///
+/// # Errors
+/// Those of the database.
+pub async fn cascades_beside(database: &dyn Database, group: &str, lines: &[Told]) -> Result<Vec<String>, SinkError> {
+    let sql = "SELECT DISTINCT c.cascade_id FROM {list} JOIN entail_cascades AS c ON c.root_entity = {c0} AND c.cause = {c1} WHERE c.group_id = $1";
+    let columns = vec![some(lines.iter().map(|line| &line.root_entity)), some(lines.iter().map(|line| &line.cause))];
+    let Some(statement) = over_list(database.dialect(), "reading the audit", sql, columns, vec![text(group)]) else {
         return Ok(Vec::new());
     };
     Ok(database.read(&statement).await?.iter().map(|row| cell(row, 0).to_owned()).collect())
@@ -291,27 +335,75 @@ pub async fn archived(session: &mut dyn Session, dialect: Dialect, ids: &[i64]) 
     rows.iter().map(read).collect()
 }
 
-/// Of these keys of an entity, those whose rows the same cascades removed and which are not put back yet.
+/// What the archive holds of an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The entity.
+    pub entity: String,
+    /// Rows, put back or not.
+    pub rows: u64,
+    /// Rows that are not put back yet.
+    pub open: u64,
+}
+
+/// What the archive holds of these cascades.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn removed_too(
+pub async fn left(database: &dyn Database, group: &str, cascades: &[String]) -> Result<Vec<Left>, SinkError> {
+    let what = "counting archived rows";
+    let sql = "SELECT a.entity, CAST(count(*) AS TEXT), CAST(count(*) - count(a.undone_at) AS TEXT) FROM entail_archive AS a
+        WHERE a.group_id = $1 AND a.action IN ('delete', 'update') AND a.cascade_id IN (SELECT {c0} FROM {list}) GROUP BY a.entity";
+    let Some(statement) = over_list(database.dialect(), what, sql, vec![some(cascades.iter())], vec![text(group)]) else {
+        return Ok(Vec::new());
+    };
+    let count = |row: &Row, index: usize| number(what, row, index).map(|number| u64::try_from(number).unwrap_or(0));
+    let read = |row: &Row| Ok(Left { entity: cell(row, 0).to_owned(), rows: count(row, 1)?, open: count(row, 2)? });
+    database.read(&statement).await?.iter().map(read).collect()
+}
+
+/// What the archive knows of a key: numbers of its youngest images, 0 for none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Images {
+    /// Of a row that the chosen cascades removed.
+    pub removed: i64,
+    /// Of a row that the chosen cascades removed or changed, and that is not put back yet.
+    pub open: i64,
+    /// Of a row that other cascades removed or changed, and that is not put back.
+    pub others: i64,
+}
+
+/// What the archive knows of these keys of an entity.
+///
+/// # Errors
+/// Those of the database.
+pub async fn images_of(
     session: &mut dyn Session,
     dialect: Dialect,
-    cascades: &[String],
+    (group, cascades): (&str, &[String]),
     entity: &str,
     keys: &[&Key],
-) -> Result<Vec<Key>, SinkError> {
-    let sql = "SELECT DISTINCT a.row_key FROM {list} JOIN entail_archive AS a ON a.entity = $1 AND a.row_key = {c0}
-        WHERE a.action = 'delete' AND a.undone_at IS NULL AND a.cascade_id IN (SELECT value FROM {cascades})";
-    let (from, bind) = match dialect {
-        Dialect::Postgres => ("unnest($2::text[]) AS value", Bind::Texts(some(cascades.iter()))),
-        Dialect::Sqlite => ("json_each($2)", Bind::Texts(some(cascades.iter()))),
+) -> Result<BTreeMap<Key, Images>, SinkError> {
+    let what = "reading the archive";
+    let chosen = match dialect {
+        Dialect::Postgres => "a.cascade_id = ANY($3)",
+        Dialect::Sqlite => "a.cascade_id IN (SELECT value FROM json_each($3))",
     };
-    let sql = sql.replace("{cascades}", from);
-    let statement =
-        over_list(dialect, "reading the archive", &sql, vec![some(keys.iter().map(|key| super::key_text(key)))], vec![text(entity), bind]);
-    Ok(query(session, statement).await?.iter().filter_map(|row| read_key(cell(row, 0))).collect())
+    let youngest = |condition: &str| format!("CAST(coalesce(max(CASE WHEN {condition} THEN a.id END), 0) AS TEXT)");
+    let sql = format!(
+        "SELECT a.row_key, {}, {}, {} FROM {{list}} JOIN entail_archive AS a ON a.entity = $2 AND a.row_key = {{c0}}
+        WHERE a.group_id = $1 AND a.action IN ('delete', 'update') GROUP BY a.row_key",
+        youngest(&format!("{chosen} AND a.action = 'delete'")),
+        youngest(&format!("{chosen} AND a.undone_at IS NULL")),
+        youngest(&format!("NOT {chosen} AND a.undone_at IS NULL")),
+    );
+    let binds = vec![text(group), text(entity), Bind::Texts(some(cascades.iter()))];
+    let statement = over_list(dialect, what, &sql, vec![some(keys.iter().map(|key| super::key_text(key)))], binds);
+    let read = |row: &Row| {
+        let Some(key) = read_key(cell(row, 0)) else { return Ok(None) };
+        Ok(Some((key, Images { removed: number(what, row, 1)?, open: number(what, row, 2)?, others: number(what, row, 3)? })))
+    };
+    query(session, statement).await?.iter().filter_map(|row| read(row).transpose()).collect()
 }
 
 /// Notes that archived rows were put back, in the transaction that does so, and says so in the audit.
@@ -322,81 +414,11 @@ pub async fn mark_undone(session: &mut dyn Session, dialect: Dialect, rows: &[&A
     let ids = || some(rows.iter().map(|row| row.id.to_string()));
     let sql = "UPDATE entail_archive SET undone_at = CURRENT_TIMESTAMP WHERE id IN (SELECT CAST({c0} AS bigint) FROM {list})";
     super::execute(session, over_list(dialect, "noting what was put back", sql, vec![ids()], Vec::new())).await?;
-    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause, root_columns)
-        SELECT c.group_id, c.cascade_id, c.reference, 'undo', count(*), c.root_entity, c.root_key, c.cause, c.root_columns
+    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause, root_columns, root_source)
+        SELECT c.group_id, c.cascade_id, c.reference, 'undo', count(*), c.root_entity, c.root_key, c.cause, c.root_columns, c.root_source
         FROM {list} JOIN entail_archive AS a ON a.id = CAST({c0} AS bigint)
             JOIN entail_cascades AS c ON c.cascade_id = a.cascade_id AND c.reference = a.reference AND c.action = a.action
-        GROUP BY c.group_id, c.cascade_id, c.reference, c.root_entity, c.root_key, c.cause, c.root_columns
+        GROUP BY c.group_id, c.cascade_id, c.reference, c.root_entity, c.root_key, c.cause, c.root_columns, c.root_source
         ON CONFLICT (cascade_id, reference, action) DO UPDATE SET \"rows\" = entail_cascades.\"rows\" + excluded.\"rows\", at = CURRENT_TIMESTAMP";
     super::execute(session, over_list(dialect, "writing the audit", sql, vec![ids()], Vec::new())).await
-}
-
-/// A root that was undone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UndoneRoot {
-    /// Its entity.
-    pub entity: String,
-    /// The parent's columns.
-    pub columns: Vec<String>,
-    /// Their values.
-    pub key: Key,
-    /// The partition that told of it.
-    pub partition: TopicPartition,
-    /// What stands there at this offset and above is news.
-    pub below: NextOffset,
-}
-
-/// Marks the roots of cascades that are undone: what the group has read of them by now does not cascade again.
-///
-/// # Errors
-/// Those of the database.
-pub async fn spare(session: &mut dyn Session, dialect: Dialect, group: &str, cascades: &[Told]) -> Result<(), SinkError> {
-    let roots: Vec<(&Told, &Key, Position)> =
-        cascades.iter().filter_map(|told| Some((told, told.root_key.as_ref()?, told.cause.parse().ok()?))).collect();
-    let news = |next: &str, cause: &str| format!("CASE WHEN {next} > {cause} THEN {next} ELSE {cause} + 1 END");
-    let sql = format!(
-        "INSERT INTO entail_undone (group_id, entity, columns, root_key, topic, \"partition\", below)
-        SELECT $1, {{c0}}, {{c1}}, {{c2}}, {{c3}}, CAST({{c4}} AS bigint), max({})
-        FROM {{list}} LEFT JOIN entail_progress AS p ON p.group_id = $1 AND p.topic = {{c3}} AND p.\"partition\" = CAST({{c4}} AS bigint)
-        WHERE true GROUP BY 1, 2, 3, 4, 5, 6
-        ON CONFLICT (group_id, entity, columns, root_key, topic, \"partition\") DO UPDATE SET below = excluded.below, at = CURRENT_TIMESTAMP",
-        news("coalesce(p.next_offset, 0)", "CAST({c5} AS bigint)")
-    );
-    let columns = vec![
-        some(roots.iter().map(|(told, ..)| &told.root_entity)),
-        some(roots.iter().map(|(told, ..)| super::parts_text(&told.root_columns))),
-        some(roots.iter().map(|(_, key, _)| super::key_text(key))),
-        some(roots.iter().map(|(.., cause)| &*cause.partition.topic)),
-        some(roots.iter().map(|(.., cause)| cause.partition.partition.to_string())),
-        some(roots.iter().map(|(.., cause)| cause.offset.to_string())),
-    ];
-    super::execute(session, over_list(dialect, "sparing what is undone", &sql, columns, vec![text(group)])).await
-}
-
-/// What was undone of these roots: entity, columns, key.
-///
-/// # Errors
-/// Those of the database.
-pub async fn undone(
-    session: &mut dyn Session,
-    dialect: Dialect,
-    group: &str,
-    roots: &[(String, Vec<String>, Key)],
-) -> Result<Vec<UndoneRoot>, SinkError> {
-    let what = "reading what was undone";
-    let sql = "SELECT u.entity, u.columns, u.root_key, u.topic, CAST(u.\"partition\" AS TEXT), CAST(u.below AS TEXT) FROM {list} JOIN entail_undone AS u
-        ON u.group_id = $1 AND u.entity = {c0} AND u.columns = {c1} AND u.root_key = {c2}";
-    let columns = vec![
-        some(roots.iter().map(|(entity, ..)| entity)),
-        some(roots.iter().map(|(_, columns, _)| super::parts_text(columns))),
-        some(roots.iter().map(|(.., key)| super::key_text(key))),
-    ];
-    let rows = query(session, over_list(dialect, what, sql, columns, vec![text(group)])).await?;
-    let read = |row: &Row| {
-        let partition = i32::try_from(number(what, row, 4)?).unwrap_or(i32::MAX);
-        let (partition, below) = (TopicPartition { topic: Arc::from(cell(row, 3)), partition }, NextOffset(number(what, row, 5)?));
-        let Some(key) = read_key(cell(row, 2)) else { return Ok(None) };
-        Ok(Some(UndoneRoot { entity: cell(row, 0).to_owned(), columns: super::read_list(cell(row, 1)), key, partition, below }))
-    };
-    rows.iter().filter_map(|row| read(row).transpose()).collect()
 }

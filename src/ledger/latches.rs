@@ -21,6 +21,8 @@ pub struct Latch {
 pub const EVERYTHING: &str = "everything";
 /// The reason of what a person has paused.
 pub const PAUSED: &str = "paused";
+/// Before the scope of a reference that a person has paused: beside whatever else may shut it.
+pub const PAUSE: &str = "pause:";
 
 /// The reason of a partition whose topic no longer holds the offset that the ledger asks for, or does not hold it yet.
 pub const GAP: &str = "gap";
@@ -77,7 +79,9 @@ pub async fn release(session: &mut dyn Session, group: &str, scope: &str) -> Res
         AND 'partition:' || topic || '[' || CAST(\"partition\" AS TEXT) || ']' = $2
         AND EXISTS (SELECT 1 FROM entail_latches WHERE group_id = $1 AND scope = $2 AND reason = $3)";
     let binds = vec![text(group), text(scope), text(GAP), Bind::Int(ANEW.0)];
-    session.execute(&Statement::fixed("setting a partition back to its beginning", sql, binds)).await?;
+    if session.execute(&Statement::fixed("setting a partition back to its beginning", sql, binds)).await? > 0 {
+        super::forget_undone(session, group, scope).await?;
+    }
     let sql = "DELETE FROM entail_latches WHERE group_id = $1 AND scope = $2";
     let opened = session.execute(&Statement::fixed("releasing a latch", sql, vec![text(group), text(scope)])).await?;
     let window = scope.strip_prefix("reference:").unwrap_or_default();

@@ -17,12 +17,13 @@ mod progress;
 mod purge;
 mod rows;
 mod standing;
+mod undone;
 
 pub use archive::{
-    Archived, Choice, Told, UndoneRoot, Uprooted, archived, cascades, cascades_below, clock, left_to_undo, mark_undone, removed_too, spare,
-    undone, uprooted,
+    Archived, Choice, Images, Left, Stump, Told, Uprooted, archived, cascades, cascades_below, cascades_beside, clock, images_of, left,
+    left_to_undo, mark_undone, uprooted,
 };
-pub use latches::{EVERYTHING, GAP, Latch, PAUSED, charge, latches, latches_now, release, shut, windows};
+pub use latches::{EVERYTHING, GAP, Latch, PAUSE, PAUSED, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
 pub use operations::{allow, allowances, count_shadow, decide, last_decision, pause, resume, spend};
 pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
@@ -30,6 +31,7 @@ pub use progress::{ANEW, Taken, advance, pin_identity, progress, take};
 pub use purge::{Purge, purge, to_purge};
 pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};
 pub use standing::{Done, Held, Progress, Standing, parked, standing};
+pub use undone::{UndoneRoot, forget_undone, spare, undone};
 
 /// The version of a partition's ownership: an older one can commit nothing (H31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

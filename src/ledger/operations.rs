@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Latch, PAUSED, cell, execute, number, some, text};
+use super::{EVERYTHING, Latch, PAUSE, PAUSED, cell, execute, number, some, text};
 use crate::sink::statement::{Dialect, over_list};
 use crate::sink::{Database, Session, SinkError, Statement};
 
@@ -23,12 +23,17 @@ pub async fn decide(
     session.execute(&Statement::fixed("noting a decision", sql, binds)).await.map(drop)
 }
 
-/// Pauses a scope, and says why.
+/// The scope of a pause: beside whatever else may shut the same reference, so that neither opens the other.
+fn paused(scope: &str) -> String {
+    if scope == EVERYTHING { scope.to_owned() } else { format!("{PAUSE}{scope}") }
+}
+
+/// Pauses everything or a reference, and says why.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn pause(session: &mut dyn Session, dialect: Dialect, group: &str, scope: &str, reason: &str) -> Result<(), SinkError> {
-    let latch = Latch { scope: scope.to_owned(), reason: PAUSED.to_owned(), detail: reason.to_owned() };
+    let latch = Latch { scope: paused(scope), reason: PAUSED.to_owned(), detail: reason.to_owned() };
     super::shut(session, dialect, group, &[latch].into()).await?;
     decide(session, group, scope, "pause", reason, "").await
 }
@@ -39,7 +44,7 @@ pub async fn pause(session: &mut dyn Session, dialect: Dialect, group: &str, sco
 /// Those of the database.
 pub async fn resume(session: &mut dyn Session, group: &str, scope: &str, reason: &str) -> Result<bool, SinkError> {
     let sql = "DELETE FROM entail_latches WHERE group_id = $1 AND scope = $2 AND reason = $3";
-    let opened = session.execute(&Statement::fixed("ending a pause", sql, vec![text(group), text(scope), text(PAUSED)])).await?;
+    let opened = session.execute(&Statement::fixed("ending a pause", sql, vec![text(group), text(paused(scope)), text(PAUSED)])).await?;
     if opened > 0 {
         decide(session, group, scope, "resume", reason, "").await?;
     }
@@ -93,8 +98,6 @@ pub async fn spend(session: &mut dyn Session, dialect: Dialect, group: &str, row
     let columns = vec![some(rows.keys()), some(rows.values().map(ToString::to_string))];
     let Some(statement) = over_list(dialect, "using up what was allowed", sql, columns, vec![text(group)]) else { return Ok(true) };
     let done = session.execute(&statement).await?;
-    let sql = "DELETE FROM entail_allowances WHERE group_id = $1 AND \"rows\" <= 0";
-    session.execute(&Statement::fixed("using up what was allowed", sql, vec![text(group)])).await?;
     Ok(usize::try_from(done).ok() == Some(rows.len()))
 }
 

@@ -27,6 +27,8 @@ pub struct AuditLine {
     pub root_key: Key,
     /// The record that brought it.
     pub cause: Position,
+    /// Where the source made that change, if known.
+    pub root_source: Option<SourcePosition>,
 }
 
 /// The position up to which a copied row is known.
@@ -45,8 +47,8 @@ pub struct ReplicaRow {
 /// # Errors
 /// Those of the database.
 pub async fn audit(session: &mut dyn Session, dialect: Dialect, group: &str, lines: &[AuditLine]) -> Result<(), SinkError> {
-    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause, root_columns)
-        SELECT $1, {c0}, {c1}, {c2}, CAST({c3} AS bigint), {c4}, {c5}, {c6}, {c7} FROM {list} WHERE true
+    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause, root_columns, root_source)
+        SELECT $1, {c0}, {c1}, {c2}, CAST({c3} AS bigint), {c4}, {c5}, {c6}, {c7}, {c8} FROM {list} WHERE true
         ON CONFLICT (cascade_id, reference, action) DO UPDATE SET \"rows\" = entail_cascades.\"rows\" + excluded.\"rows\", at = CURRENT_TIMESTAMP";
     let columns = vec![
         some(lines.iter().map(|line| &line.cascade)),
@@ -57,6 +59,7 @@ pub async fn audit(session: &mut dyn Session, dialect: Dialect, group: &str, lin
         some(lines.iter().map(|line| key_text(&line.root_key))),
         some(lines.iter().map(|line| line.cause.to_string())),
         some(lines.iter().map(|line| parts_text(&line.root_columns))),
+        some(lines.iter().map(|line| source_text(line.root_source.as_ref()))),
     ];
     execute(session, over_list(dialect, "writing the audit", sql, columns, vec![text(group)])).await
 }

@@ -21,6 +21,8 @@ pub fn acts(edge: &Edge, fate: &Fate) -> bool {
 pub struct Bounds {
     /// Rows that one root may touch.
     pub rows_per_event: u64,
+    /// Rows that a root may touch instead, if they are all reached through these references, which a person has released.
+    pub released: (u64, BTreeSet<EdgeId>),
     /// References that are shut.
     pub latched: BTreeSet<EdgeId>,
     /// Rows that each reference may still touch in its window.
@@ -282,7 +284,10 @@ impl Planner<'_> {
                 *walk.per_edge.entry(edge_id).or_default() += 1;
             }
         }
-        if u64::try_from(walk.touches.len() + walk.looked_at.len()).unwrap_or(u64::MAX) > self.bounds.rows_per_event {
+        let (more, released) = &self.bounds.released;
+        let is_released = walk.per_edge.keys().all(|edge| released.contains(edge));
+        let limit = if is_released { self.bounds.rows_per_event.max(*more) } else { self.bounds.rows_per_event };
+        if u64::try_from(walk.touches.len() + walk.looked_at.len()).unwrap_or(u64::MAX) > limit {
             return Err(Blocked::RowsPerEvent(edge_id));
         }
         Ok(())

@@ -76,7 +76,14 @@ fn planned_from(roots: Vec<Root>, confirmed: &Confirmed, graph: &Graph, rows: &R
 }
 
 fn bounds() -> Bounds {
-    Bounds { rows_per_event: 100, latched: BTreeSet::new(), window: BTreeMap::new(), scope: Scope::Enforced, is_dry: false }
+    Bounds {
+        rows_per_event: 100,
+        released: Default::default(),
+        latched: BTreeSet::new(),
+        window: BTreeMap::new(),
+        scope: Scope::Enforced,
+        is_dry: false,
+    }
 }
 
 /// The steps as lines: action, entity, keys.

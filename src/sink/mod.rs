@@ -161,6 +161,12 @@ pub enum SinkError {
         /// The reference.
         reference: String,
     },
+    /// A row whose key is NULL in part, or cannot be read exactly.
+    #[error("a row of {table} has a key that cannot be read exactly, so it can neither be changed nor passed over")]
+    Unnamed {
+        /// The table.
+        table: String,
+    },
     /// A person has paused what this work needs.
     #[error("paused: {why}")]
     Paused {
@@ -199,6 +205,7 @@ impl SinkError {
             | Self::OtherRules { .. }
             | Self::NoLedger { .. }
             | Self::Swallowed { .. }
+            | Self::Unnamed { .. }
             | Self::DefaultWithoutParent { .. } => Disposition::Halt,
         }
     }
@@ -223,6 +230,7 @@ impl SinkError {
             Self::OtherRules { .. } => "the later worker's rules count: give this one the same rules, or stop the other, and start again",
             Self::NoLedger { .. } => "run `entail migrate`, or `entail run --migrate`",
             Self::DefaultWithoutParent { .. } => "create the parent that the column's default names, or change the default or the rule",
+            Self::Unnamed { .. } => "give the row a whole key, or name another unique key of the table in the rules",
             Self::Paused { .. } => "`entail resume` goes on",
             Self::Standby => "point the url at the primary, never at a replica or a read pool",
             Self::Swallowed { .. } => "look at the triggers and rules of the table",

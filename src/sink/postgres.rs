@@ -22,12 +22,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Session settings. Timeouts bound every statement on the server's side (nothing here is ever cancelled from outside, H70); the others fix
 /// the text form of values (dates, bytes, floats) and make row security an error rather than a filter (H65). Statements are planned for the
 /// lists of keys that they get: a plan made once for any list, on a ledger that was still empty, compares every row with every key.
-const SESSION: [(&str, &str); 9] = [
+const SESSION: [(&str, &str); 11] = [
     ("statement_timeout", "60s"),
     ("lock_timeout", "5s"),
     ("idle_in_transaction_session_timeout", "120s"),
     ("row_security", "off"),
     ("datestyle", "ISO"),
+    ("intervalstyle", "postgres"),
+    ("lc_monetary", "C"),
     ("timezone", "UTC"),
     ("bytea_output", "hex"),
     ("extra_float_digits", "1"),

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{UndoError, failed};
-use crate::ledger::{self, Choice, Told};
+use crate::apply;
+use crate::graph::TargetId;
+use crate::ledger::{self, Choice, Stump, Told, Uprooted};
 use crate::model::Model;
-use crate::sink::statement;
+use crate::sink::{Dialect, TableRef, image, statement};
 use crate::value::Key;
 
 /// Rows that are followed at a time.
@@ -14,35 +16,55 @@ const PAGE: u32 = 5_000;
 /// The audit of the chosen cascades in every database, with the cascades of the rows that they took: what hangs on a row that goes may go by
 /// that row's own event.
 pub(super) async fn chosen(model: &Model, choice: &Choice, group: &str) -> Result<Vec<Told>, UndoError> {
-    let mut ids: BTreeSet<String> = BTreeSet::new();
-    for id in model.targets() {
-        let handle = model.databases.handle(id);
-        let lines = ledger::cascades(&*handle.database, group, choice).await.map_err(failed(handle))?;
-        ids.extend(lines.into_iter().map(|line| line.cascade));
+    let mut lines = read(model, choice, group).await?;
+    if let Some((entity, _)) = &choice.root {
+        // The row is meant, by its key: not another one that has the value in another column.
+        let key = model.entity_named(entity).map(|entity| model.graph.node(entity).key.clone()).unwrap_or_default();
+        lines.retain(|line| line.root_columns.is_empty() || line.root_columns == key);
+    }
+    let mut ids: BTreeSet<String> = lines.iter().map(|line| line.cascade.clone()).collect();
+    if choice.root.is_some() {
+        ids.extend(beside(model, &lines, group).await?);
     }
     let mut new: Vec<String> = ids.iter().cloned().collect();
     while !new.is_empty() {
         let found = below(model, &new, group).await?;
         new = found.into_iter().filter(|id| ids.insert(id.clone())).collect();
     }
-    let whole = Choice { cascades: ids.into_iter().collect(), ..Choice::default() };
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    read(model, &Choice { cascades: ids.into_iter().collect(), ..Choice::default() }, group).await
+}
+
+async fn read(model: &Model, choice: &Choice, group: &str) -> Result<Vec<Told>, UndoError> {
     let mut lines = Vec::new();
-    for id in model.targets().into_iter().filter(|_| !whole.cascades.is_empty()) {
+    for id in model.targets() {
         let handle = model.databases.handle(id);
-        lines.extend(ledger::cascades(&*handle.database, group, &whole).await.map_err(failed(handle))?);
+        lines.extend(ledger::cascades(&*handle.database, group, choice).await.map_err(failed(handle))?);
     }
     Ok(lines)
 }
 
-/// The cascades that began at rows which these cascades took.
+/// The cascades of the other values of the same rows.
+async fn beside(model: &Model, lines: &[Told], group: &str) -> Result<BTreeSet<String>, UndoError> {
+    let mut found = BTreeSet::new();
+    for id in model.targets() {
+        let handle = model.databases.handle(id);
+        found.extend(ledger::cascades_beside(&*handle.database, group, lines).await.map_err(failed(handle))?);
+    }
+    Ok(found)
+}
+
+/// The cascades that began at rows which these cascades took: for each value of a row the first one since, as a later one is of a later row.
 async fn below(model: &Model, cascades: &[String], group: &str) -> Result<BTreeSet<String>, UndoError> {
-    let is_parent = |name: &String| model.entity_named(name).is_some_and(|entity| model.graph.targets_of(entity).next().is_some());
-    let parents: Vec<String> = model.graph.nodes().map(|(_, node)| node.name.clone()).filter(is_parent).collect();
     let mut clocks = BTreeMap::new();
     for id in model.targets() {
         let handle = model.databases.handle(id);
         clocks.insert(id, ledger::clock(&*handle.database).await.map_err(failed(handle))?);
     }
+    let is_parent = |name: &String| model.entity_named(name).is_some_and(|entity| model.graph.targets_of(entity).next().is_some());
+    let parents: Vec<String> = model.graph.nodes().map(|(_, node)| node.name.clone()).filter(is_parent).collect();
     let mut found = BTreeSet::new();
     for (id, clock) in &clocks {
         let handle = model.databases.handle(*id);
@@ -51,30 +73,71 @@ async fn below(model: &Model, cascades: &[String], group: &str) -> Result<BTreeS
             let rows = ledger::uprooted(&*handle.database, group, cascades, &parents, above, PAGE).await.map_err(failed(handle))?;
             let Some(last) = rows.last() else { break };
             above = last.id;
+            let stumps: Vec<Stump> = rows.iter().flat_map(|row| stumps(model, handle.database.dialect(), row)).collect();
+            let mut first: BTreeMap<(i64, Vec<String>), (i64, String)> = BTreeMap::new();
             for (other, its) in &clocks {
                 let handle = model.databases.handle(*other);
-                let cascades = ledger::cascades_below(&*handle.database, group, &rows, its.saturating_sub(*clock));
-                found.extend(cascades.await.map_err(failed(handle))?);
+                let ahead = its.saturating_sub(*clock);
+                let asked: Vec<Stump> = stumps.iter().map(|stump| Stump { at: stump.at.saturating_add(ahead), ..stump.clone() }).collect();
+                for (row, columns, cascade, at) in ledger::cascades_below(&*handle.database, group, &asked).await.map_err(failed(handle))? {
+                    let at = at.saturating_sub(ahead);
+                    let known = first.entry((row, columns)).or_insert_with(|| (at, cascade.clone()));
+                    if at < known.0 {
+                        *known = (at, cascade);
+                    }
+                }
             }
+            found.extend(first.into_values().map(|(_, cascade)| cascade));
         }
     }
     Ok(found)
 }
 
+/// The values by which a row was known, of those at which references point.
+fn stumps(model: &Model, dialect: Dialect, row: &Uprooted) -> Vec<Stump> {
+    let Some(entity) = model.entity_named(&row.entity) else { return Vec::new() };
+    let names = apply::columns_of_shape(&row.columns);
+    let texts: Vec<Option<String>> =
+        image::fields(dialect, &row.image).unwrap_or_default().iter().map(|field| image::text(dialect, field)).collect();
+    let value = |columns: &[String]| {
+        if *columns == model.graph.node(entity).key {
+            return row.key.clone();
+        }
+        let table = &model.table_if_any(entity)?.table;
+        TableRef::key_of(columns, &table.image(&names, &texts))
+    };
+    let stump = |columns: &Vec<String>| {
+        Some(Stump { id: row.id, entity: row.entity.clone(), columns: columns.clone(), key: value(columns)?, at: row.at })
+    };
+    model.graph.targets_of(entity).filter_map(|(_, target)| stump(&target.columns)).collect()
+}
+
 /// Roots of the cascades that their own databases do not have.
 pub(super) async fn missing_roots(model: &Model, cascades: &[Told]) -> Result<Vec<(String, Key)>, UndoError> {
-    let mut missing = BTreeSet::new();
+    let mut roots: BTreeMap<TargetId, BTreeSet<&Key>> = BTreeMap::new();
     for line in cascades {
         let entity = model.entity_named(&line.root_entity);
         let target = entity.and_then(|entity| model.graph.targets_of(entity).find(|(_, target)| target.columns == line.root_columns));
-        let (Some((_, target)), Some(key)) = (target, &line.root_key) else { continue };
+        if let (Some((target, _)), Some(key)) = (target, &line.root_key) {
+            roots.entry(target).or_default().insert(key);
+        }
+    }
+    let mut missing = BTreeSet::new();
+    for (id, keys) in roots {
+        let target = model.graph.target(id);
         let bound = model.table(target.entity);
         let handle = model.databases.handle(bound.database);
-        let question = statement::present(handle.database.dialect(), &bound.table, &target.columns, &[key.parts()]);
-        let Some(question) = question else { continue };
-        let rows = handle.database.read(&question).await.map_err(failed(handle))?;
-        if rows.first().and_then(|row| row.get(1)).and_then(Option::as_deref) == Some("false") {
-            missing.insert((line.root_entity.clone(), key.clone()));
+        let keys: Vec<&Key> = keys.into_iter().collect();
+        for keys in keys.chunks(PAGE as usize) {
+            let parts: Vec<&[String]> = keys.iter().map(|key| key.parts()).collect();
+            let Some(question) = statement::present(handle.database.dialect(), &bound.table, &target.columns, &parts) else { continue };
+            for row in handle.database.read(&question).await.map_err(failed(handle))? {
+                let (place, is_there) = (row.first().and_then(Option::as_deref), row.get(1).and_then(Option::as_deref));
+                let key = place.and_then(|place| place.parse::<usize>().ok()).and_then(|place| keys.get(place));
+                if let (Some(key), Some("false")) = (key, is_there) {
+                    missing.insert((model.graph.node(target.entity).name.clone(), (*key).clone()));
+                }
+            }
         }
     }
     Ok(missing.into_iter().collect())

@@ -23,7 +23,11 @@ use page::Place;
 use verdict::Verdict;
 
 /// Rows per transaction.
-const PAGE: u32 = 1_000;
+const PAGE: usize = 1_000;
+/// How often a page is tried again because somebody else works on the same rows.
+const PATIENCE: u32 = 20;
+/// Numbers of rows read at a time.
+const NUMBERS: u32 = 100_000;
 /// Conflicts that are told one by one.
 const TOLD: usize = 20;
 
@@ -61,13 +65,15 @@ pub struct Tally {
     pub set_back: u64,
     /// Rows that were as before already.
     pub already: u64,
+    /// Images of rows of which the same undo puts a younger image back.
+    pub superseded: u64,
     /// Newer rows that were overwritten.
     pub overwritten: u64,
     /// Rows left alone: a newer one stands in their place, or they cannot be told any more.
     pub conflicts: u64,
     /// Rows that a constraint of their table refuses.
     pub refused: u64,
-    /// Rows put back that are not as they were all the same: a trigger or a rule had a hand in it.
+    /// Rows put back that are not as they were all the same: a trigger or a rule had a hand in it, or a column is gone.
     pub differing: u64,
     /// Some of the conflicts: the row, and why.
     pub told: Vec<(String, String)>,
@@ -79,6 +85,7 @@ impl Tally {
             Verdict::Insert => return self.inserted += 1,
             Verdict::SetBack(_) => return self.set_back += 1,
             Verdict::Already => return self.already += 1,
+            Verdict::Superseded => return self.superseded += 1,
             Verdict::Newer(_) if policy == OnConflict::Overwrite => return self.overwritten += 1,
             Verdict::Newer(_) if row.is_removed => "a newer row has its key",
             Verdict::Newer(_) => "it was changed since",
@@ -98,6 +105,7 @@ impl Tally {
         self.inserted += other.inserted;
         self.set_back += other.set_back;
         self.already += other.already;
+        self.superseded += other.superseded;
         self.overwritten += other.overwritten;
         self.conflicts += other.conflicts;
         self.refused += other.refused;
@@ -116,6 +124,8 @@ pub struct Undone {
     pub tables: Vec<(String, Tally)>,
     /// Roots that are still missing: what was put back under them is orphaned until they return.
     pub missing_roots: Vec<(String, Key)>,
+    /// Rows that the audit counts and nobody can put back, per entity that the rules have left, or as `the archive`.
+    pub lost: Vec<(String, u64)>,
     /// Something was written.
     pub is_written: bool,
 }
@@ -124,7 +134,8 @@ impl Undone {
     /// Rows that were not put back.
     #[must_use]
     pub fn left(&self) -> u64 {
-        self.tables.iter().map(|(_, tally)| tally.conflicts + tally.refused).sum()
+        let lost: u64 = self.lost.iter().map(|(_, rows)| rows).sum();
+        lost + self.tables.iter().map(|(_, tally)| tally.conflicts + tally.refused).sum::<u64>()
     }
 }
 
@@ -156,6 +167,7 @@ pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result
     let cascades: Vec<String> = undone.cascades.iter().map(|line| line.cascade.clone()).collect::<BTreeSet<_>>().into_iter().collect();
     let work = Work { model, manner, cascades: &cascades, all: undone.cascades.iter().map(|line| line.rows).sum() };
     undone.tables = work.pass(true).await?;
+    undone.lost = work.lost(&undone.cascades).await?;
     if !manner.is_dry && (manner.on_conflict != OnConflict::Fail || undone.left() == 0) {
         work.spare(&undone.cascades).await?;
         undone.tables = work.pass(false).await?;
@@ -186,18 +198,20 @@ impl Work<'_> {
             let handle = self.model.databases.handle(id);
             let mut below = i64::MAX;
             loop {
-                let page = ledger::left_to_undo(&*handle.database, self.manner.group, self.cascades, &entities, below, PAGE);
-                let page = page.await.map_err(failed(handle))?;
-                let Some(last) = page.last() else { break };
+                let numbers = ledger::left_to_undo(&*handle.database, self.manner.group, self.cascades, &entities, below, NUMBERS);
+                let numbers = numbers.await.map_err(failed(handle))?;
+                let Some(last) = numbers.last() else { break };
                 below = *last;
-                self.put_back(id, page, is_dry, &mut tables, asides.entry(id).or_default()).await?;
+                for page in numbers.chunks(PAGE) {
+                    self.put_back(id, page.to_vec(), is_dry, &mut tables, asides.entry(id).or_default()).await?;
+                }
             }
         }
         // What a native key refused may find its parent row by now, as long as anything moves.
         let mut before = None;
         while before.replace(tables.written()) != Some(tables.written()) {
             for (id, aside) in &mut asides {
-                for page in aside.again().chunks(PAGE as usize) {
+                for page in aside.again().chunks(PAGE) {
                     self.put_back(*id, page.to_vec(), is_dry, &mut tables, aside).await?;
                 }
             }
@@ -206,12 +220,41 @@ impl Work<'_> {
         Ok(tables.0)
     }
 
+    /// Rows that the audit counts and nobody can put back: they have expired, or were purged, or the rules have left their entity.
+    async fn lost(&self, cascades: &[Told]) -> Result<Vec<(String, u64)>, UndoError> {
+        let audited: u64 = cascades.iter().map(|line| line.rows).sum();
+        let (mut archived, mut lost) = (0, BTreeMap::new());
+        for id in self.model.targets() {
+            let handle = self.model.databases.handle(id);
+            for left in ledger::left(&*handle.database, self.manner.group, self.cascades).await.map_err(failed(handle))? {
+                archived += left.rows;
+                if left.open > 0 && self.table(&left.entity).is_err() {
+                    *lost.entry(left.entity).or_default() += left.open;
+                }
+            }
+        }
+        if audited > archived {
+            lost.insert("the archive".to_owned(), audited - archived);
+        }
+        Ok(lost.into_iter().collect())
+    }
+
     /// What is undone is not done again by what was told before. Noted first: a crash must not leave rows that are back without it.
     async fn spare(&self, cascades: &[Told]) -> Result<(), UndoError> {
+        let graph = &self.model.graph;
+        let known = |line: &Told| -> Vec<Told> {
+            let entity = self.model.entity_named(&line.root_entity).filter(|_| line.root_columns.is_empty());
+            let Some(entity) = entity else { return vec![line.clone()] };
+            // The audit of an older release does not say by which columns: by any that it may have been.
+            let columns = graph.targets_of(entity).map(|(_, target)| target.columns.clone());
+            let columns = columns.filter(|columns| line.root_key.as_ref().is_some_and(|key| key.parts().len() == columns.len()));
+            columns.map(|root_columns| Told { root_columns, ..line.clone() }).collect()
+        };
+        let cascades: Vec<Told> = cascades.iter().flat_map(known).collect();
         for id in self.model.targets() {
             let handle = self.model.databases.handle(id);
             let mut session = handle.database.begin().await.map_err(failed(handle))?;
-            ledger::spare(session.as_mut(), handle.database.dialect(), self.manner.group, cascades).await.map_err(failed(handle))?;
+            ledger::spare(session.as_mut(), handle.database.dialect(), self.manner.group, &cascades).await.map_err(failed(handle))?;
             session.commit().await.map_err(failed(handle))?;
         }
         Ok(())
@@ -241,11 +284,25 @@ impl Work<'_> {
     ) -> Result<(), UndoError> {
         let handle = self.model.databases.handle(id);
         (self.manner.progress)(tables.looked_at().min(self.all), self.all);
-        let mut parts = vec![page];
+        let (mut parts, mut waited) = (vec![page], 0);
         while let Some(part) = parts.pop() {
-            match self.transaction(handle, &part, is_dry, aside).await {
-                Ok(tallies) => tallies.into_iter().for_each(|(entity, tally)| tables.add(entity, tally)),
-                Err(UndoError::Database { source: SinkError::Database { fault: Fault::Constraint(kind, _), .. }, .. }) => {
+            let mut done = self.transaction(handle, &part, if is_dry { How::Rehearse } else { How::Write }, aside).await;
+            // A rehearsal rolls back what the next page's rows may point at.
+            if is_dry && done.as_ref().is_err_and(|error| refusal(error) == Some(PARENT_MISSING)) {
+                done = self.transaction(handle, &part, How::Look, aside).await;
+            }
+            if done.as_ref().is_err_and(is_contention) && waited < PATIENCE {
+                waited += 1;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                parts.push(part);
+                continue;
+            }
+            match done {
+                Ok((tallies, held)) => {
+                    tallies.into_iter().for_each(|(entity, tally)| tables.add(entity, tally));
+                    held.into_iter().for_each(|row| aside.put(row, "a younger change of the row could not be undone"));
+                }
+                Err(error) if refusal(&error).is_some() => {
                     if part.len() > 1 {
                         let (first, second) = part.split_at(part.len() / 2);
                         parts.extend([second.to_vec(), first.to_vec()]);
@@ -254,7 +311,8 @@ impl Work<'_> {
                     let mut session = handle.database.begin().await.map_err(failed(handle))?;
                     let rows = ledger::archived(session.as_mut(), handle.database.dialect(), &part).await.map_err(failed(handle))?;
                     session.rollback().await;
-                    rows.into_iter().for_each(|row| aside.put(row, refusal(kind)));
+                    let why = refusal(&error).unwrap_or_default();
+                    rows.into_iter().for_each(|row| aside.put(row, why));
                 }
                 Err(other) => return Err(other),
             }
@@ -262,12 +320,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn transaction(&self, handle: &Handle, ids: &[i64], is_dry: bool, aside: &mut Aside) -> Result<Vec<(String, Tally)>, UndoError> {
+    /// One transaction: what came of the rows by entity, and those that have to wait.
+    async fn transaction(&self, handle: &Handle, ids: &[i64], how: How, aside: &Aside) -> Result<Transacted, UndoError> {
         let failed = failed(handle);
         let dialect = handle.database.dialect();
         let mut session = handle.database.begin().await.map_err(&failed)?;
         let rows = ledger::archived(session.as_mut(), dialect, ids).await.map_err(&failed)?;
-        let rows = aside.sift(rows);
+        let (rows, held) = aside.sift(rows);
         let mut tallies = Vec::new();
         for rows in rows.chunk_by(|one, other| one.entity == other.entity) {
             let Some(entity) = rows.first().map(|row| row.entity.clone()) else { continue };
@@ -282,21 +341,22 @@ impl Work<'_> {
                 cascades: self.cascades,
                 keep: self.manner.keep,
                 policy: self.manner.on_conflict,
-                is_dry,
+                is_dry: how != How::Write,
+                writes: how != How::Look,
             };
             let tally = place.put_back(rows).await.map_err(&failed)?;
-            if !is_dry && self.manner.on_conflict == OnConflict::Fail && tally.conflicts > 0 {
+            if how == How::Write && self.manner.on_conflict == OnConflict::Fail && tally.conflicts > 0 {
                 let told = tally.told.first().map(|(key, why)| format!("{entity} {key}: {why}")).unwrap_or_default();
                 return Err(UndoError::Conflict(told));
             }
             tallies.push((entity, tally));
         }
-        if is_dry {
-            session.rollback().await;
-        } else {
+        if how == How::Write {
             session.commit().await.map_err(&failed)?;
+        } else {
+            session.rollback().await;
         }
-        Ok(tallies)
+        Ok((tallies, held))
     }
 
     fn table(&self, entity: &str) -> Result<(EntityId, &crate::model::BoundTable), UndoError> {
@@ -305,6 +365,20 @@ impl Work<'_> {
         Ok((node, self.model.table_if_any(node).ok_or_else(unknown)?))
     }
 }
+
+/// What a transaction does with its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Puts them back.
+    Write,
+    /// Puts them back, and takes it back again: whatever would refuse them refuses them now.
+    Rehearse,
+    /// Only looks at what stands in their places.
+    Look,
+}
+
+/// Counts by entity, and rows that have to wait.
+type Transacted = (Vec<(String, Tally)>, Vec<Archived>);
 
 /// Counts per entity, in the order of the work.
 #[derive(Default)]
@@ -329,7 +403,7 @@ impl Tables {
     }
 
     fn looked_at(&self) -> u64 {
-        self.written() + self.0.iter().map(|(_, tally)| tally.already + tally.conflicts).sum::<u64>()
+        self.written() + self.0.iter().map(|(_, tally)| tally.already + tally.superseded + tally.conflicts).sum::<u64>()
     }
 }
 
@@ -346,17 +420,16 @@ impl Aside {
         self.rows.push((row, why));
     }
 
-    /// Takes out what has to wait for a younger change of its row.
-    fn sift(&mut self, rows: Vec<Archived>) -> Vec<Archived> {
-        let mut kept = Vec::new();
-        for row in rows {
-            if row.keys().any(|key| self.keys.contains(&(row.entity.clone(), key.clone()))) {
-                self.put(row, "a younger change of the row could not be undone");
-            } else {
-                kept.push(row);
+    /// Parts rows from what has to wait for a younger change of its row.
+    fn sift(&self, rows: Vec<Archived>) -> (Vec<Archived>, Vec<Archived>) {
+        let mut keys = self.keys.clone();
+        rows.into_iter().partition(|row| {
+            let waits = row.keys().any(|key| keys.contains(&(row.entity.clone(), key.clone())));
+            if waits {
+                keys.extend(row.keys().map(|key| (row.entity.clone(), key.clone())));
             }
-        }
-        kept
+            !waits
+        })
     }
 
     /// Everything that waits, the youngest first, to be tried once more.
@@ -367,11 +440,33 @@ impl Aside {
     }
 }
 
-fn refusal(kind: ConstraintKind) -> &'static str {
-    match kind {
-        ConstraintKind::ForeignKey => "a native foreign key refuses it: its parent row is missing",
-        ConstraintKind::Unique => "another row has its value in a unique column",
-        ConstraintKind::NotNull => "a column that must not be NULL was added since",
-        ConstraintKind::Check => "a check of the table refuses it",
+/// Somebody else works on the same rows, or on the same file.
+fn is_contention(error: &UndoError) -> bool {
+    matches!(error, UndoError::Database { source: SinkError::Database { fault: Fault::Contention, .. }, .. })
+}
+
+const PARENT_MISSING: &str = "a native foreign key refuses it: its parent row is missing";
+
+/// Why a database refuses a row, if it is the row that it refuses.
+fn refusal(error: &UndoError) -> Option<&'static str> {
+    let UndoError::Database { source, .. } = error else { return None };
+    match source {
+        SinkError::Database { fault: Fault::Constraint(kind, _), .. } => Some(match kind {
+            ConstraintKind::ForeignKey => PARENT_MISSING,
+            ConstraintKind::Unique => "another row has its value in a unique column",
+            ConstraintKind::NotNull => "a column that must not be NULL was added since",
+            ConstraintKind::Check => "a check of the table refuses it",
+        }),
+        SinkError::Database { fault: Fault::Value, .. } => Some("a value of it does not fit its column any more"),
+        SinkError::Swallowed { .. } => Some("a trigger or rule of the table swallows it"),
+        SinkError::Database { .. }
+        | SinkError::Answer { .. }
+        | SinkError::Fenced { .. }
+        | SinkError::OtherRules { .. }
+        | SinkError::NoLedger { .. }
+        | SinkError::Unnamed { .. }
+        | SinkError::Paused { .. }
+        | SinkError::DefaultWithoutParent { .. }
+        | SinkError::Standby => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::verdict::{Laid, Verdict, judge, lay};
+use super::verdict::{Around, Laid, Verdict, judge, lay};
 use super::{OnConflict, Tally};
 use crate::apply;
 use crate::ledger::{self, Archived};
@@ -25,8 +25,10 @@ pub(super) struct Place<'a> {
     /// How long rows that are overwritten are kept.
     pub(super) keep: std::time::Duration,
     pub(super) policy: OnConflict,
-    /// Look, and write nothing.
+    /// It is rolled back at the end.
     pub(super) is_dry: bool,
+    /// Rows are written, whether or not it is rolled back.
+    pub(super) writes: bool,
 }
 
 /// A row to work, with what is to be done.
@@ -45,7 +47,7 @@ impl Place<'_> {
             for item in &items {
                 tally.count(item.row, &item.verdict, self.policy);
             }
-            if !self.is_dry {
+            if self.writes {
                 self.write(&items, &mut tally).await?;
             }
         }
@@ -56,17 +58,22 @@ impl Place<'_> {
         let before: Vec<Option<&Key>> = rows.iter().map(|row| row.key.as_ref()).collect();
         let after: Vec<Option<&Key>> = rows.iter().map(|row| row.after.as_ref().map(|(_, key)| key)).collect();
         let (here, there) = (self.now(&before).await?, self.now(&after).await?);
-        let returning = self.returning(rows, &after, &there).await?;
+        let keys: Vec<&Key> = rows.iter().filter_map(key_now).collect();
+        let known = ledger::images_of(self.session, self.dialect, (self.group, self.cascades), self.entity, &keys).await?;
         let columns: Vec<String> = rows.first().map(|row| apply::columns_of_shape(&row.columns)).unwrap_or_default();
         let item = |(place, row): (usize, &'r Archived)| {
-            let Some(laid) = lay(self.dialect, &self.bound.table, &columns, row) else {
-                return Item { row, laid: Laid::nothing(), verdict: Verdict::Lost("its image cannot be read") };
+            let Some(laid) = lay(self.dialect, &self.bound.table, self.key, &columns, row) else {
+                return Item { row, laid: Laid::nothing(), verdict: Verdict::Lost("its image cannot be read, or lacks the row's key") };
             };
-            let mut verdict = judge(row, &laid, here.get(&place).map(Vec::as_slice), there.get(&place).map(Vec::as_slice));
-            // In a rehearsal the row that will be put back first is not there yet.
-            if matches!(verdict, Verdict::Lost(_)) && after.get(place).copied().flatten().is_some_and(|key| returning.contains(key)) {
-                verdict = Verdict::SetBack(Vec::new());
-            }
+            let images = key_now(row).and_then(|key| known.get(key)).copied().unwrap_or_default();
+            let around = Around {
+                here: here.get(&place).map(Vec::as_slice),
+                there: there.get(&place).map(Vec::as_slice),
+                is_superseded: images.removed > row.id,
+                was_changed_again: images.others > row.id,
+                returns: self.is_dry && images.open > row.id,
+            };
+            let verdict = judge(row, &laid, &around);
             Item { row, laid, verdict }
         };
         Ok(rows.iter().enumerate().map(item).collect())
@@ -90,22 +97,6 @@ impl Place<'_> {
         self.session.query(&question).await?.into_iter().map(|row| read(row).ok_or_else(broken)).collect()
     }
 
-    /// Of rows that are missing, those that the same undo puts back.
-    async fn returning(
-        &mut self,
-        rows: &[Archived],
-        after: &[Option<&Key>],
-        there: &BTreeMap<usize, Vec<Field>>,
-    ) -> Result<BTreeSet<Key>, SinkError> {
-        let missing = |(place, row): (usize, &Archived)| (!row.is_removed && !there.contains_key(&place)).then_some(place);
-        let places: Vec<usize> = rows.iter().enumerate().filter_map(missing).collect();
-        let keys: Vec<&Key> = places.iter().filter_map(|place| after.get(*place).copied().flatten()).collect();
-        if !self.is_dry || keys.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        Ok(ledger::removed_too(self.session, self.dialect, self.cascades, self.entity, &keys).await?.into_iter().collect())
-    }
-
     async fn write(&mut self, items: &[Item<'_>], tally: &mut Tally) -> Result<(), SinkError> {
         self.keep_newer(items).await?;
         let table = &self.bound.table;
@@ -121,7 +112,7 @@ impl Place<'_> {
                 Verdict::Newer(columns) if self.policy == OnConflict::Overwrite => {
                     by_columns.entry(columns.clone()).or_default().push(item)
                 }
-                Verdict::Newer(_) | Verdict::Insert | Verdict::Already | Verdict::Lost(_) => {}
+                Verdict::Newer(_) | Verdict::Insert | Verdict::Already | Verdict::Superseded | Verdict::Lost(_) => {}
             }
         }
         for (columns, items) in by_columns.into_iter().filter(|(columns, _)| !columns.is_empty()) {
@@ -156,7 +147,9 @@ impl Place<'_> {
         let differs = |(place, item): (usize, &&Item<'_>)| {
             let columns = match &item.verdict {
                 Verdict::SetBack(columns) => columns,
-                Verdict::Insert | Verdict::Newer(_) | Verdict::Already | Verdict::Lost(_) => &item.laid.known,
+                Verdict::Insert if item.laid.is_short => return true,
+                Verdict::Insert | Verdict::Newer(_) => &item.laid.known,
+                Verdict::Already | Verdict::Superseded | Verdict::Lost(_) => return false,
             };
             now.get(&place).is_none_or(|now| columns.iter().any(|column| now.get(*column) != item.laid.before.get(*column)))
         };
@@ -194,7 +187,7 @@ impl Place<'_> {
 /// Whether the row is as it was, once its verdict is carried out.
 pub(super) fn is_done(verdict: &Verdict, policy: OnConflict) -> bool {
     match verdict {
-        Verdict::Insert | Verdict::SetBack(_) | Verdict::Already => true,
+        Verdict::Insert | Verdict::SetBack(_) | Verdict::Already | Verdict::Superseded => true,
         Verdict::Newer(_) => policy == OnConflict::Overwrite,
         Verdict::Lost(_) => false,
     }

@@ -16,12 +16,14 @@ pub(super) struct Laid {
     pub(super) known: Vec<usize>,
     /// Those of them that a row which is there may be given.
     settable: Vec<usize>,
+    /// The image has values of columns that the table no longer has.
+    pub(super) is_short: bool,
 }
 
 impl Laid {
     /// Of an image that cannot be read.
     pub(super) fn nothing() -> Self {
-        Self { before: Vec::new(), after: None, known: Vec::new(), settable: Vec::new() }
+        Self { before: Vec::new(), after: None, known: Vec::new(), settable: Vec::new(), is_short: false }
     }
 }
 
@@ -34,14 +36,34 @@ pub(super) enum Verdict {
     SetBack(Vec<usize>),
     /// It is as it was.
     Already,
+    /// The same undo puts a younger image of the row back.
+    Superseded,
     /// A newer row stands in its place, or it was changed since: `overwrite` sets these columns.
     Newer(Vec<usize>),
-    /// It was changed, and is gone since, or cannot be told any more.
+    /// Nothing can be done about it, for this reason.
     Lost(&'static str),
 }
 
-/// Lays an archived row over its table; `None` if the image does not read as its column list says.
-pub(super) fn lay(dialect: Dialect, table: &TableRef, columns: &[String], row: &Archived) -> Option<Laid> {
+/// What stands in the places of an archived row, and what else the archive knows of it.
+#[derive(Debug, Default)]
+pub(super) struct Around<'a> {
+    /// The row that has its old key now.
+    pub(super) here: Option<&'a [Field]>,
+    /// The row that has the key it was given.
+    pub(super) there: Option<&'a [Field]>,
+    /// A younger image of the same row is chosen too.
+    pub(super) is_superseded: bool,
+    /// Another cascade, which is not undone, changed the row again.
+    pub(super) was_changed_again: bool,
+    /// In a rehearsal: the row is not there yet, and the same undo will have brought it back by then.
+    pub(super) returns: bool,
+}
+
+/// Lays an archived row over its table; `None` if the image does not read as its column list says, or lacks the row's key.
+pub(super) fn lay(dialect: Dialect, table: &TableRef, key: &[String], columns: &[String], row: &Archived) -> Option<Laid> {
+    if !key.iter().all(|column| columns.contains(column)) {
+        return None;
+    }
     let over = |text: &str| {
         let fields = image::fields(dialect, text).filter(|fields| fields.len() == columns.len())?;
         let field = |name: &String| columns.iter().position(|column| column == name).and_then(|place| fields.get(place).cloned().flatten());
@@ -53,31 +75,58 @@ pub(super) fn lay(dialect: Dialect, table: &TableRef, columns: &[String], row: &
         Some((text, _)) => Some(over(text)?),
         None => None,
     };
+    let before = over(&row.image)?;
+    let is_gone = |(name, value): (&String, Field)| value.is_some() && table.column(name).is_none();
+    let is_short = columns.iter().zip(image::fields(dialect, &row.image)?).any(is_gone);
     let settable = known.iter().filter(|(_, column)| !column.identity).map(|(place, _)| *place).collect();
-    Some(Laid { before: over(&row.image)?, after, known: known.into_iter().map(|(place, _)| place).collect(), settable })
+    Some(Laid { before, after, known: known.into_iter().map(|(place, _)| place).collect(), settable, is_short })
 }
 
-/// Judges a row. `here` is the row that has its old key now, `there` the one that has the key it was given.
-pub(super) fn judge(row: &Archived, laid: &Laid, here: Option<&[Field]>, there: Option<&[Field]>) -> Verdict {
-    let differing = |one: &[Field], other: &[Field]| -> Vec<usize> {
-        laid.known.iter().copied().filter(|place| one.get(*place) != other.get(*place)).collect()
-    };
-    if row.is_removed {
-        return match here {
-            None => Verdict::Insert,
-            Some(now) => match differing(&laid.before, now) {
-                none if none.is_empty() => Verdict::Already,
-                columns => Verdict::Newer(columns.into_iter().filter(|place| laid.settable.contains(place)).collect()),
-            },
+/// Judges a row.
+pub(super) fn judge(row: &Archived, laid: &Laid, around: &Around<'_>) -> Verdict {
+    if row.is_removed { judge_removed(laid, around) } else { judge_changed(row, laid, around) }
+}
+
+fn judge_removed(laid: &Laid, around: &Around<'_>) -> Verdict {
+    if around.is_superseded {
+        return Verdict::Superseded;
+    }
+    match around.here.map(|now| differing(laid, &laid.before, now)) {
+        None => Verdict::Insert,
+        Some(none) if none.is_empty() => Verdict::Already,
+        Some(columns) => Verdict::Newer(columns.into_iter().filter(|place| laid.settable.contains(place)).collect()),
+    }
+}
+
+fn judge_changed(row: &Archived, laid: &Laid, around: &Around<'_>) -> Verdict {
+    let (Some(after), Some((_, after_key))) = (&laid.after, &row.after) else { return Verdict::Lost("what it became is not known") };
+    if around.was_changed_again {
+        return Verdict::Lost("another cascade changed it again, and is not undone");
+    }
+    let changed = differing(laid, &laid.before, after);
+    let same = |one: &[Field], other: &[Field]| changed.iter().all(|place| one.get(*place) == other.get(*place));
+    if row.key.as_ref() == Some(after_key) {
+        return match around.here.or(around.there) {
+            Some(now) if same(now, &laid.before) => Verdict::Already,
+            Some(now) if same(now, after) => Verdict::SetBack(changed),
+            Some(_) => Verdict::Newer(changed),
+            None if around.returns => Verdict::SetBack(changed),
+            None => Verdict::Lost("the row is gone"),
         };
     }
-    let Some(after) = &laid.after else { return Verdict::Lost("what it became is not known") };
-    let changed = differing(&laid.before, after);
-    let same = |one: &[Field], other: &[Field]| changed.iter().all(|place| one.get(*place) == other.get(*place));
-    match (here, there) {
-        (Some(now), _) if same(now, &laid.before) => Verdict::Already,
-        (_, Some(now)) if same(now, after) => Verdict::SetBack(changed),
-        (_, Some(_)) => Verdict::Newer(changed),
-        (_, None) => Verdict::Lost("the row is gone"),
+    // It got another key: by that alone it cannot be told from a stranger, so the whole row must be what it became.
+    match (around.here, around.there) {
+        (Some(now), None) if !around.returns && differing(laid, &laid.before, now).is_empty() => Verdict::Already,
+        (Some(_), _) => Verdict::Lost("another row has its old key"),
+        (None, Some(now)) if differing(laid, after, now).is_empty() => Verdict::SetBack(changed),
+        (None, Some(_)) if around.returns => Verdict::SetBack(changed),
+        (None, Some(_)) => Verdict::Lost("the row that has its new key is another one, or was changed since"),
+        (None, None) if around.returns => Verdict::SetBack(changed),
+        (None, None) => Verdict::Lost("the row is gone"),
     }
+}
+
+/// The known columns in which two rows differ.
+fn differing(laid: &Laid, one: &[Field], other: &[Field]) -> Vec<usize> {
+    laid.known.iter().copied().filter(|place| one.get(*place) != other.get(*place)).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules from top to bottom: each may use those before it, and itself.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 27] = [
     "error",
     "value",
     "backoff",
@@ -24,6 +24,8 @@ const ORDER: [&str; 25] = [
     "source",
     "dead_letter",
     "worker",
+    "release",
+    "undo",
     "replay",
     "startup",
     "feed",

@@ -3,138 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use entail::change::{self, Content, Position, Record};
-use entail::engine::{Authority, Batch, Engine};
-use entail::ledger::{self, Choice, Owner, Purge};
+use entail::ledger::{self, Choice, Purge};
 use entail::model::Model;
-use entail::rules::{self, SourceFile};
 use entail::sink::{Access, Location};
-use entail::undo::{self, Manner, OnConflict, UndoError, Undone};
-use entail::value::{Cell, Key};
+use entail::undo::{OnConflict, Undone};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
-use crate::support::bed::Bed;
-use crate::support::engine::partition;
-use crate::support::scripted::{Act, Cue, Script, Scripted};
-
-/// Two services' databases, an engine over them, and nothing that is already there.
-struct World {
-    crm: String,
-    shop: String,
-    engine: Engine,
-    script: Arc<Script>,
-    offset: i64,
-    _bed: Option<Bed>,
-    _dir: tempfile::TempDir,
-}
-
-async fn sql(url: &str, text: &str) {
-    let text = AssertSqlSafe(text.to_owned());
-    if url.starts_with("sqlite:") {
-        let mut connection = SqliteConnection::connect(url).await.expect("connects");
-        sqlx::raw_sql(text).execute(&mut connection).await.expect("the statements run");
-        connection.close().await.expect("closes");
-    } else {
-        let mut connection = PgConnection::connect(url).await.expect("connects");
-        sqlx::raw_sql(text).execute(&mut connection).await.expect("the statements run");
-        connection.close().await.expect("closes");
-    }
-}
-
-/// The first column of every row.
-async fn lines(url: &str, text: &str) -> Vec<String> {
-    let text = AssertSqlSafe(text.to_owned());
-    if url.starts_with("sqlite:") {
-        let mut connection = SqliteConnection::connect(url).await.expect("connects");
-        sqlx::query_scalar(text).fetch_all(&mut connection).await.expect("the query runs")
-    } else {
-        let mut connection = PgConnection::connect(url).await.expect("connects");
-        sqlx::query_scalar(text).fetch_all(&mut connection).await.expect("the query runs")
-    }
-}
-
-impl World {
-    async fn new(postgres: bool, crm_tables: &str, shop_tables: &str, rules: &str) -> World {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let bed = postgres.then(Bed::from_env);
-        let mut urls = Vec::new();
-        for (name, tables) in [("crm", crm_tables), ("shop", shop_tables)] {
-            let url = match &bed {
-                Some(bed) => bed.create_database(name).await,
-                None => format!("sqlite:{}", dir.path().join(format!("{name}.db")).display()),
-            };
-            if bed.is_none() {
-                std::fs::write(dir.path().join(format!("{name}.db")), "").expect("a file");
-            }
-            sql(&url, tables).await;
-            urls.push(url);
-        }
-        let [crm, shop] = <[String; 2]>::try_from(urls).expect("two");
-        let checked = rules::check(&[SourceFile { name: "rules.yaml".to_owned(), text: rules.to_owned() }]);
-        let rules = checked.rules.unwrap_or_else(|| panic!("{:#?}", checked.diagnostics));
-        let script = Script::new(Vec::new(), Box::new(|_| Box::pin(async {})));
-        let mut databases = entail::databases::Databases::default();
-        for (service, url) in [("crm", &crm), ("shop", &shop)] {
-            let database = Location { url: url.clone(), access: Access::Write }.open().expect("a url");
-            database.migrate().await.expect("the ledger is made");
-            databases.add(service, Access::Write, Scripted::wrap(database, Arc::clone(&script))).await.expect("opens");
-        }
-        let model = Model::bind(rules, databases).await.unwrap_or_else(|error| panic!("{error:?}"));
-        let owner = Owner { group: "it".to_owned(), rules: model.rules.fingerprint() };
-        let engine = Engine { model: Arc::new(model), owner, keep: Duration::from_secs(3600), rows_per_transaction: 50_000 };
-        World { crm, shop, engine, script, offset: 0, _bed: bed, _dir: dir }
-    }
-
-    /// Works a record of a topic, as a replay does, and what it leads to until nothing waits.
-    async fn work(&mut self, topic: &str, key: serde_json::Value, value: serde_json::Value, header: Option<(&str, serde_json::Value)>) {
-        self.offset += 1;
-        let record = Record {
-            at: Position { partition: partition(topic), offset: self.offset },
-            timestamp: None,
-            key: Some(key.to_string().into_bytes()),
-            value: Some(value.to_string().into_bytes()),
-            headers: header.into_iter().map(|(name, value)| (name.to_owned(), Some(value.to_string().into_bytes()))).collect(),
-        };
-        let decoded = change::decode(&record, &self.engine.model.topics[topic]).expect("decodes");
-        let Content::Events(events) = decoded.content else { panic!("no events") };
-        let batch = Batch { events: events.into_iter().map(|event| (record.at.clone(), event)).collect(), ..Batch::default() };
-        let mut waiting = self.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works").waiting;
-        while !waiting.is_empty() {
-            let again = |one: entail::engine::Waiting| entail::engine::Retry { pending: one.pending, proven: Some(one.seen) };
-            let batch = Batch { retries: waiting.into_iter().map(again).collect(), ..Batch::default() };
-            waiting = self.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works").waiting;
-        }
-    }
-
-    async fn gone(&mut self, customer: i64) {
-        sql(&self.crm, &format!("DELETE FROM customers WHERE id = {customer}")).await;
-        self.work("crm.customers", json!({"id": customer}), delete("crm", "customers", customer), None).await;
-    }
-
-    async fn try_undo(&self, choice: Choice, on_conflict: OnConflict, is_dry: bool) -> Result<Undone, UndoError> {
-        let manner = Manner { group: "it", keep: self.engine.keep, on_conflict, is_dry, progress: &|_, _| {} };
-        undo::undo(&self.engine.model, &choice, &manner).await
-    }
-
-    async fn undo(&self, choice: Choice, on_conflict: OnConflict, is_dry: bool) -> Undone {
-        self.try_undo(choice, on_conflict, is_dry).await.unwrap_or_else(|error| panic!("{}", entail::error::chain(&error)))
-    }
-}
-
-fn delete(service: &str, table: &str, id: i64) -> serde_json::Value {
-    let source = json!({"connector": "postgresql", "name": service, "schema": "public", "table": table, "lsn": 1000});
-    json!({"op": "d", "before": {"id": id}, "after": null, "source": source})
-}
-
-fn key(parts: &[&str]) -> Key {
-    let cells: Vec<Cell> = parts.iter().map(|part| Cell::Value((*part).to_owned())).collect();
-    Key::from_cells(&cells).expect("a key")
-}
-
-fn root(customer: i64) -> Choice {
-    Choice { root: Some(("crm.customer".to_owned(), key(&[&customer.to_string()]))), ..Choice::default() }
-}
+use crate::support::scripted::{Act, Cue};
+use crate::support::world::{World, delete, key, lines, root, sql};
 
 fn counts(undone: &Undone) -> Vec<(&str, u64, u64, u64)> {
     undone.tables.iter().map(|(name, tally)| (name.as_str(), tally.inserted, tally.set_back, tally.conflicts + tally.refused)).collect()
@@ -357,8 +233,7 @@ async fn h92_what_is_undone_is_not_done_again_by_what_was_told_before() {
         world.undo(root(1), OnConflict::Fail, false).await;
         assert_eq!(lines(&world.shop, things).await, before);
         // The same record again, as a redo or a replay brings it: the customer is still gone.
-        world.offset -= 1;
-        world.gone(1).await;
+        world.gone_again(1).await;
         assert_eq!(lines(&world.shop, things).await, before, "WRONG DELETION: what was undone was done again");
         // The customer comes back, and goes for good: that is news.
         sql(&world.crm, "INSERT INTO customers VALUES (1)").await;

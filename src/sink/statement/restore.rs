@@ -1,7 +1,7 @@
 //! The statements that put archived rows back.
 
-use super::{Bind, Builder, Column, Dialect, Statement, TableRef, equals, image, quote, transpose};
-use crate::sink::image::{Field, literal, render};
+use super::{Builder, Column, Dialect, ListColumn, Statement, TableRef, equals, image, quote, transpose};
+use crate::sink::image::{Field, literal};
 
 /// The rows of these keys as images: (number of the key in the list, image). Locked to the end of the transaction.
 pub(crate) fn images(dialect: Dialect, table: &TableRef, key: &[String], keys: &[&[String]]) -> Option<Statement> {
@@ -35,9 +35,10 @@ pub(crate) fn insert(dialect: Dialect, table: &TableRef, columns: &[usize], rows
                 return Vec::new();
             }
             let mut builder = Builder::new(dialect);
-            let listed = records(&mut builder, table, rows, "k");
-            let values: Vec<String> = names.iter().map(|name| format!("(k.r).{name}")).collect();
-            vec![builder.done(what, format!("{into} OVERRIDING SYSTEM VALUE SELECT {} FROM {listed}", values.join(", ")))]
+            let fields = |place: &usize| rows.iter().map(|row| row.get(*place).cloned().flatten()).collect();
+            let listed = builder.list(columns.iter().map(|(place, _)| ListColumn { texts: fields(place), like: None }).collect());
+            let values: Vec<String> = listed.columns.iter().zip(&columns).map(|(value, (_, column))| read(value, column)).collect();
+            vec![builder.done(what, format!("{into} OVERRIDING SYSTEM VALUE SELECT {} FROM {}", values.join(", "), listed.from))]
         }
         Dialect::Sqlite => {
             let one = |row: &&[Field]| {
@@ -66,19 +67,16 @@ pub(crate) fn set_back(
     match dialect {
         Dialect::Postgres => {
             let mut builder = Builder::new(dialect);
-            let images: Vec<&[Field]> = rows.iter().map(|(_, fields)| fields.as_slice()).collect();
-            let listed = records(&mut builder, table, &images, "a");
             let keys: Vec<&[String]> = rows.iter().map(|(key, _)| *key).collect();
-            let found = builder.list(transpose(table.bound(key), &keys));
-            let on: Vec<String> = table.bound(key).zip(&found.columns).map(|(column, value)| equals(dialect, column, value)).collect();
-            let sets: Vec<String> = columns.iter().map(|(_, column)| format!("{0} = (a.r).{0}", quote(&column.name))).collect();
-            let sql = format!(
-                "UPDATE {} AS t SET {} FROM {listed}, {} WHERE a.n = k.n AND {}",
-                table.quoted,
-                sets.join(", "),
-                found.from,
-                on.join(" AND ")
-            );
+            let mut lists = transpose(table.bound(key), &keys);
+            let fields = |place: &usize| rows.iter().map(|(_, row)| row.get(*place).cloned().flatten()).collect();
+            lists.extend(columns.iter().map(|(place, _)| ListColumn { texts: fields(place), like: None }));
+            let listed = builder.list(lists);
+            let on: Vec<String> = table.bound(key).zip(&listed.columns).map(|(column, value)| equals(dialect, column, value)).collect();
+            let values = listed.columns.iter().skip(key.len()).zip(&columns);
+            let sets: Vec<String> =
+                values.map(|(value, (_, column))| format!("{} = {}", quote(&column.name), read(value, column))).collect();
+            let sql = format!("UPDATE {} AS t SET {} FROM {} WHERE {}", table.quoted, sets.join(", "), listed.from, on.join(" AND "));
             vec![builder.done(what, sql)]
         }
         Dialect::Sqlite => {
@@ -99,9 +97,7 @@ pub(crate) fn set_back(
     }
 }
 
-/// Images as rows of the table's own type, under a name, as `r`. PostgreSQL only. `OFFSET 0` keeps it from reading the text once per column.
-fn records(builder: &mut Builder, table: &TableRef, rows: &[&[Field]], name: &str) -> String {
-    let images = rows.iter().map(|row| Some(render(Dialect::Postgres, row))).collect();
-    let bind = builder.bind(Bind::Texts(images));
-    format!("(SELECT (u.image)::{} AS r, u.n FROM unnest({bind}::text[]) WITH ORDINALITY AS u(image, n) OFFSET 0) AS {name}", table.quoted)
+/// A field's text as its column's type reads it: exactly what its type wrote. PostgreSQL only.
+fn read(value: &str, column: &Column) -> String {
+    format!("CAST({value} AS {})", column.cast)
 }

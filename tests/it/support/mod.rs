@@ -13,3 +13,4 @@ pub(crate) mod postgres;
 pub(crate) mod scripted;
 pub(crate) mod wait;
 pub(crate) mod worker;
+pub(crate) mod world;
