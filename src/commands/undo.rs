@@ -8,6 +8,7 @@ use super::Format;
 use super::shared::{Global, bar, failed, parse_root, runtime};
 use crate::error::{Disposition, Exit, chain};
 use crate::ledger::Choice;
+use crate::model::Model;
 use crate::startup::{self, StartError};
 use crate::undo::{self, Manner, OnConflict, UndoError, Undone};
 
@@ -52,6 +53,19 @@ impl Arguments {
 enum Failure {
     Start(StartError),
     Undo(UndoError),
+    /// The rules have no entity or reference of this name: it was looked for in vain, and not found to be untouched.
+    Unknown(&'static str, String),
+}
+
+/// A name of the choice that the rules do not have.
+fn unknown(model: &Model, choice: &Choice) -> Result<(), Failure> {
+    if let Some((entity, _)) = choice.root.as_ref().filter(|(entity, _)| model.entity_named(entity).is_none()) {
+        return Err(Failure::Unknown("entity", entity.clone()));
+    }
+    match &choice.reference {
+        Some(name) if model.graph.edges().all(|(_, edge)| edge.name != *name) => Err(Failure::Unknown("reference", name.clone())),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -69,6 +83,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     let progress = bar("rows");
     let undone = runtime()?.block_on(async {
         let model = startup::model(&config, arguments.wait).await.map_err(Failure::Start)?;
+        unknown(&model, &choice)?;
         startup::ledgers(&model, false).await.map_err(Failure::Start)?;
         let manner = Manner {
             group: &config.kafka.group,
@@ -84,6 +99,12 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     match undone {
         Ok(undone) => Ok(print(arguments, &undone)),
         Err(Failure::Start(error)) => Ok(failed(&error)),
+        Err(Failure::Unknown(what, name)) => {
+            eprintln!(
+                "error: the rules have no {what} `{name}`\n  help: names are as in the rules; those of older rules need them, with --rules"
+            );
+            Ok(Exit::Usage)
+        }
         Err(Failure::Undo(error)) => {
             let (hint, exit) = match &error {
                 UndoError::Database { source, .. } if source.disposition() == Disposition::Retry => {
@@ -146,6 +167,9 @@ fn text(undone: &Undone) {
         for (key, why) in &tally.told {
             println!("    {key}: {why}");
         }
+    }
+    if undone.tables.is_empty() && undone.lost.is_empty() && !undone.cascades.is_empty() {
+        println!("nothing is left to put back");
     }
     for (entity, rows) in &undone.lost {
         println!("  {rows} rows cannot be put back: {entity} no longer has them, or the rules no longer lead there");

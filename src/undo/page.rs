@@ -146,6 +146,7 @@ impl Place<'_> {
         let now = self.now(&keys).await?;
         let differs = |(place, item): (usize, &&Item<'_>)| {
             let columns = match &item.verdict {
+                Verdict::SetBack(columns) if columns.is_empty() => return false,
                 Verdict::SetBack(columns) => columns,
                 Verdict::Insert if item.laid.is_short => return true,
                 Verdict::Insert | Verdict::Newer(_) => &item.laid.known,

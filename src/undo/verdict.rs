@@ -32,7 +32,7 @@ impl Laid {
 pub(super) enum Verdict {
     /// It is missing, and goes back.
     Insert,
-    /// It stands as entail left it: these columns are set back.
+    /// It stands as entail left it: these columns are set back. None in a rehearsal of a row that an earlier page would have brought back.
     SetBack(Vec<usize>),
     /// It is as it was.
     Already,
@@ -110,7 +110,7 @@ fn judge_changed(row: &Archived, laid: &Laid, around: &Around<'_>) -> Verdict {
             Some(now) if same(now, &laid.before) => Verdict::Already,
             Some(now) if same(now, after) => Verdict::SetBack(changed),
             Some(_) => Verdict::Newer(changed),
-            None if around.returns => Verdict::SetBack(changed),
+            None if around.returns => Verdict::SetBack(Vec::new()),
             None => Verdict::Lost("the row is gone"),
         };
     }
@@ -119,9 +119,9 @@ fn judge_changed(row: &Archived, laid: &Laid, around: &Around<'_>) -> Verdict {
         (Some(now), None) if !around.returns && differing(laid, &laid.before, now).is_empty() => Verdict::Already,
         (Some(_), _) => Verdict::Lost("another row has its old key"),
         (None, Some(now)) if differing(laid, after, now).is_empty() => Verdict::SetBack(changed),
-        (None, Some(_)) if around.returns => Verdict::SetBack(changed),
+        (None, Some(_)) if around.returns => Verdict::SetBack(Vec::new()),
         (None, Some(_)) => Verdict::Lost("the row that has its new key is another one, or was changed since"),
-        (None, None) if around.returns => Verdict::SetBack(changed),
+        (None, None) if around.returns => Verdict::SetBack(Vec::new()),
         (None, None) => Verdict::Lost("the row is gone"),
     }
 }

@@ -1,11 +1,8 @@
 //! Undo: whole cascades put back from the archive, on PostgreSQL and SQLite.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use entail::ledger::{self, Choice, Purge};
-use entail::model::Model;
-use entail::sink::{Access, Location};
 use entail::undo::{OnConflict, Undone};
 use serde_json::json;
 
@@ -273,13 +270,7 @@ async fn h92_a_column_that_came_or_went_since_does_not_stand_in_the_way() {
         world.gone(1).await;
         sql(&world.shop, "ALTER TABLE others ADD COLUMN extra text DEFAULT 'new'; ALTER TABLE others DROP COLUMN f; ALTER TABLE things ADD COLUMN extra text DEFAULT 'new'").await;
         // The next process sees the tables as they are now.
-        let rules = world.engine.model.rules.clone();
-        let mut databases = entail::databases::Databases::default();
-        for (service, url) in [("crm", &world.crm), ("shop", &world.shop)] {
-            let database = Location { url: url.clone(), access: Access::Write }.open().expect("a url");
-            databases.add(service, Access::Write, database).await.expect("opens");
-        }
-        world.engine.model = Arc::new(Model::bind(rules, databases).await.unwrap_or_else(|error| panic!("{error:?}")));
+        world.rebind(None).await;
         let undone = world.undo(root(1), OnConflict::Fail, false).await;
         assert_eq!(undone.left(), 0, "{:?}", undone.tables);
         let things =

@@ -52,6 +52,22 @@ async fn a_chain_of_key_changes_is_undone_without_a_conflict() {
     assert!(lines(&world.shop, LINES_NOW).await.contains(&"20|1|old".to_owned()));
 }
 
+/// The same over more rows than fit one page: the rehearsal of a page does not see what the page before would have brought back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_of_key_changes_longer_than_a_page_is_undone_without_a_conflict() {
+    let many: String = (2..1_502).map(|number| format!("INSERT INTO lines VALUES (20, {number}, 'many');")).collect();
+    let rules = format!("{DEEP}limits: {{ rows_per_event: 20000, rows: {{ count: 100000, per: 10m }} }}\n");
+    let mut world = World::new(true, CUSTOMERS, &format!("{ORDERS}{many}"), &rules).await;
+    let before = lines(&world.shop, LINES_NOW).await;
+    world.moved(20, 30, 1000).await;
+    world.moved(30, 40, 2000).await;
+    assert_eq!(lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM lines WHERE order_id = 40").await, ["1501"]);
+    let choice = Choice { reference: Some("line_order".to_owned()), ..Choice::default() };
+    let undone = world.undo(choice, OnConflict::Fail, false).await;
+    assert_eq!((undone.left(), undone.is_written), (0, true), "{:?}", told(&undone));
+    assert_eq!(lines(&world.shop, LINES_NOW).await, before);
+}
+
 /// Debezium writes a tombstone behind each delete. Read after the undo, it is no news: the parent has not changed again.
 #[tokio::test(flavor = "multi_thread")]
 async fn h92_the_tombstone_behind_an_undone_delete_does_not_cascade_again() {
