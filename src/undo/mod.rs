@@ -11,7 +11,7 @@ use crate::databases::{DatabaseId, Handle};
 use crate::ledger::{self, Archived, Choice, Told};
 use crate::model::Model;
 use crate::rules::EntityId;
-use crate::sink::{ConstraintKind, Fault, SinkError};
+use crate::sink::{ConstraintKind, Fault, Session, SinkError};
 use crate::value::Key;
 
 mod chosen;
@@ -182,6 +182,17 @@ fn failed(handle: &Handle) -> impl Fn(SinkError) -> UndoError {
     move |source| UndoError::Database { service: service.clone(), source }
 }
 
+/// Opens a transaction; a file that somebody else writes to is waited for.
+async fn begin(handle: &Handle) -> Result<Box<dyn Session>, UndoError> {
+    let mut waited = 0;
+    loop {
+        match handle.database.begin().await.map_err(failed(handle)) {
+            Err(error) if is_contention(&error) && waited < PATIENCE => waited += 1,
+            begun => return begun,
+        }
+    }
+}
+
 struct Work<'a> {
     model: &'a Model,
     manner: &'a Manner<'a>,
@@ -253,7 +264,7 @@ impl Work<'_> {
         let cascades: Vec<Told> = cascades.iter().flat_map(known).collect();
         for id in self.model.targets() {
             let handle = self.model.databases.handle(id);
-            let mut session = handle.database.begin().await.map_err(failed(handle))?;
+            let mut session = begin(handle).await?;
             ledger::spare(session.as_mut(), handle.database.dialect(), self.manner.group, &cascades).await.map_err(failed(handle))?;
             session.commit().await.map_err(failed(handle))?;
         }
@@ -308,7 +319,7 @@ impl Work<'_> {
                         parts.extend([second.to_vec(), first.to_vec()]);
                         continue;
                     }
-                    let mut session = handle.database.begin().await.map_err(failed(handle))?;
+                    let mut session = begin(handle).await?;
                     let rows = ledger::archived(session.as_mut(), handle.database.dialect(), &part).await.map_err(failed(handle))?;
                     session.rollback().await;
                     let why = refusal(&error).unwrap_or_default();
@@ -324,7 +335,7 @@ impl Work<'_> {
     async fn transaction(&self, handle: &Handle, ids: &[i64], how: How, aside: &Aside) -> Result<Transacted, UndoError> {
         let failed = failed(handle);
         let dialect = handle.database.dialect();
-        let mut session = handle.database.begin().await.map_err(&failed)?;
+        let mut session = begin(handle).await?;
         let rows = ledger::archived(session.as_mut(), dialect, ids).await.map_err(&failed)?;
         let (rows, held) = aside.sift(rows);
         let mut tallies = Vec::new();
