@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{Authority, Batch, Engine, Report, Retry, WorkError};
+use crate::engine::{Authority, Batch, Counted, Engine, Report, Retry, WorkError, is_large};
 use crate::ledger::{self, Pending};
+use crate::plan::{Consequence, Fate, consequence};
 use crate::sink::SinkError;
 
 /// Roots rehearsed at a time.
@@ -27,10 +28,12 @@ pub struct Rehearsal {
 }
 
 impl Rehearsal {
-    fn add(&mut self, report: &Report) {
+    /// Adds what a batch would have done. Returns the roots that are too large to be read.
+    fn add(&mut self, report: &Report) -> Vec<Pending> {
         self.spared += report.spared;
         self.waiting += u64::try_from(report.waiting.len()).unwrap_or(u64::MAX);
-        for pending in report.parked.iter().filter(|pending| pending.reason != "wait") {
+        let (large, parked): (Vec<_>, Vec<_>) = report.parked.iter().partition(|pending| pending.reason == "rows-per-event");
+        for pending in parked.into_iter().filter(|pending| pending.reason != "wait") {
             *self.parked.entry(format!("{}, {}", pending.reason, pending.detail)).or_default() += 1;
         }
         for (name, rows) in &report.rows {
@@ -38,6 +41,22 @@ impl Rehearsal {
         }
         for line in report.cascades.iter().flat_map(|cascade| &cascade.lines) {
             *self.tables.entry((line.entity.clone(), line.action)).or_default() += line.rows;
+        }
+        large.into_iter().cloned().collect()
+    }
+
+    /// Adds a root that was counted only.
+    fn add_counted(&mut self, engine: &Engine, pending: &Pending, counted: &Counted) {
+        let graph = &engine.model.graph;
+        if let Some(edge) = counted.refusal {
+            *self.parked.entry(format!("{}, it may be refused by `{}`", pending.reason, graph.edge(edge).name)).or_default() += 1;
+            return;
+        }
+        for (edge, rows) in &counted.per_edge {
+            let edge = graph.edge(*edge);
+            *self.rows.entry(edge.name.clone()).or_default() += rows;
+            let action = if consequence(edge, &Fate::Gone) == Consequence::Delete { "delete" } else { "update" };
+            *self.tables.entry((graph.node(edge.child).name.clone(), action)).or_default() += rows;
         }
     }
 }
@@ -59,7 +78,8 @@ pub async fn rehearse(engine: &Engine, reference: &str, progress: &(dyn Fn(u64) 
         let page = ledger::pending(database, group, &partitions, after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { return Ok(rehearsal) };
         after = Some(last.clone());
-        let retries = page.into_iter().filter(|pending| pending.reason != "wait").map(|pending| Retry { pending, proven: None });
+        let retries = page.into_iter().filter(|pending| pending.reason != "wait" && !is_large(pending));
+        let retries = retries.map(|pending| Retry { pending, proven: None });
         let mut parts = vec![retries.collect::<Vec<_>>()];
         while let Some(mut part) = parts.pop() {
             if part.is_empty() {
@@ -69,7 +89,10 @@ pub async fn rehearse(engine: &Engine, reference: &str, progress: &(dyn Fn(u64) 
             match engine.work(&batch, Authority::Rehearsal { scope: &scope }).await {
                 Ok(report) => {
                     rehearsal.roots += u64::try_from(part.len()).unwrap_or(u64::MAX);
-                    rehearsal.add(&report);
+                    for large in rehearsal.add(&report) {
+                        let counted = engine.count(&large, u64::MAX).await?;
+                        rehearsal.add_counted(engine, &large, &counted);
+                    }
                     progress(rehearsal.roots);
                 }
                 Err(WorkError::TooMany) => {

@@ -13,6 +13,13 @@ use crate::sink::statement::{self, Selection};
 use crate::sink::{Session, SinkError, TableRef};
 use crate::value::Key;
 
+mod count;
+mod portion;
+
+pub use count::Counted;
+pub(crate) use count::count;
+pub(crate) use portion::collect_portion;
+
 /// The open transactions of a batch, one per database.
 pub(crate) type Sessions = BTreeMap<DatabaseId, Box<dyn Session>>;
 
@@ -53,15 +60,10 @@ pub(crate) async fn collect(model: &Model, sessions: &mut Sessions, roots: Vec<R
     let Reach { latched, scope, limit } = reach;
     let mut expansion = Expansion::new(&model.graph, roots, latched, scope);
     loop {
-        let mut needs = expansion.needs();
+        let needs = in_order(model, expansion.needs());
         if needs.is_empty() {
             return Ok(Reading::Whole(expansion.finish()));
         }
-        // One order of databases and tables for every worker (H60).
-        needs.sort_by_key(|need| {
-            let child = model.graph.edge(need.edge).child;
-            (model.table(child).database, child, need.edge)
-        });
         for need in needs {
             let left = limit.saturating_sub(expansion.len());
             let rows = read_children(model, sessions, &need, (scope == Scope::Enforced, left + 1))
@@ -73,6 +75,15 @@ pub(crate) async fn collect(model: &Model, sessions: &mut Sessions, roots: Vec<R
             expansion.answer(&need, rows);
         }
     }
+}
+
+/// One order of databases and tables for every worker (H60).
+fn in_order(model: &Model, mut needs: Vec<Need>) -> Vec<Need> {
+    needs.sort_by_key(|need| {
+        let child = model.graph.edge(need.edge).child;
+        (model.table(child).database, child, need.edge)
+    });
+    needs
 }
 
 async fn read_children(
@@ -96,7 +107,12 @@ async fn read_children(
         });
     };
     let rows = session.query(&statement).await?;
-    let key_columns = &model.graph.node(edge.child).key;
+    child_rows(model, edge, rows)
+}
+
+/// The rows that a statement read of a reference's child, its columns and then its version.
+fn child_rows(model: &Model, edge: &crate::graph::Edge, rows: Vec<crate::sink::Row>) -> Result<Vec<ChildRow>, SinkError> {
+    let (bound, key_columns) = (model.table(edge.child), &model.graph.node(edge.child).key);
     let child = |mut row: crate::sink::Row| {
         let version = row.pop().flatten().unwrap_or_default();
         let image = bound.table.image(&bound.read, &row);

@@ -18,7 +18,9 @@ use crate::sink::{ConnectError, SinkError};
 use crate::source::assigned::Reader;
 
 /// Rows that one transaction takes at the most, unless one root alone has more.
-const ROWS_PER_TRANSACTION: usize = 50_000;
+const ROWS_PER_TRANSACTION: usize = 20_000;
+/// Rows of one root that one transaction takes; a larger root is worked in portions of this size.
+const ROWS_PER_PORTION: usize = 5_000;
 
 /// Why a start failed.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +157,13 @@ pub async fn ledgers(model: &Model, migrate: bool) -> Result<(), StartError> {
 #[must_use]
 pub fn engine(model: Model, config: &Config) -> Engine {
     let owner = Owner { group: config.kafka.group.clone(), rules: model.rules.fingerprint() };
-    Engine { model: Arc::new(model), owner, keep: config.keep, rows_per_transaction: ROWS_PER_TRANSACTION }
+    Engine {
+        model: Arc::new(model),
+        owner,
+        keep: config.keep,
+        rows_per_transaction: ROWS_PER_TRANSACTION,
+        rows_per_portion: ROWS_PER_PORTION,
+    }
 }
 
 /// Compares what the ledgers have pinned with what is there; pins what is new (H50, H67).

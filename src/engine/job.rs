@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::{self, Judged};
+use super::portion::Found;
 use super::{Authority, Batch, Engine, Report, latch, scope};
 use super::{note, subjects};
 use crate::apply;
@@ -17,8 +18,8 @@ use crate::rules::{EntityId, Mode};
 use crate::sink::{Session, SinkError, TableRef, statement};
 use crate::value::Key;
 
-/// Rows of one root that a rehearsal counts at the most.
-const REHEARSED: u64 = 1_000_000;
+/// Rows of one root that a rehearsal reads at the most; above it they are only counted.
+const REHEARSED: u64 = 100_000;
 
 /// Why a batch stopped.
 pub(super) enum Failure {
@@ -52,6 +53,8 @@ pub(super) struct Job<'a> {
     /// What a release allows parked roots, per reference: instead of the limits.
     pub(super) allowed: BTreeMap<String, u64>,
     pub(super) new_latches: BTreeMap<DatabaseId, BTreeSet<Latch>>,
+    /// What the roots reach with the references in shadow.
+    pub(super) in_shadow: Option<Collected>,
     pub(super) report: Report,
 }
 
@@ -71,6 +74,7 @@ pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>
         shut: BTreeSet::new(),
         allowed: BTreeMap::new(),
         new_latches: BTreeMap::new(),
+        in_shadow: None,
         report: Report::default(),
     };
     job.open().await?;
@@ -169,14 +173,9 @@ impl Job<'_> {
         if roots.is_empty() {
             return Ok(Plan::default());
         }
-        let limit = self.limit(roots.len());
-        let count = roots.len();
-        let in_shadow = self.shadow(&roots, limit).await?;
-        let reach = Reach { latched: &self.latched, scope: Scope::Enforced, limit };
-        let collected = match resolve::collect(self.model, &mut self.sessions, roots, reach).await? {
-            Reading::Whole(collected) => collected,
-            Reading::TooMany(edge) if self.is_smallest() => return Ok(self.park_all(count, edge)),
-            Reading::TooMany(_) => return Err(Failure::TooMany),
+        let collected = match self.collect(roots).await? {
+            Found::Rows(collected) => collected,
+            Found::Held(plan) => return Ok(plan),
         };
         let (confirmed, presence) = self.look_again(&collected).await?;
         let confirmed = judged.hold_back_the_unproven(self, &collected, confirmed).await?;
@@ -187,10 +186,12 @@ impl Job<'_> {
             self.shut(edge, "empty-parent", "every parent asked for is missing and the parent's table has no rows at all");
         }
         let bounds = Bounds { latched: self.latched.clone(), ..bounds };
-        let would = in_shadow.map(|shadow| {
+        let would = self.in_shadow.take().map(|shadow| {
             plan::plan(shadow.verify(confirmed.clone()), &self.model.graph, &Bounds { scope: Scope::WithShadow, ..bounds.clone() })
         });
-        let plan = plan::plan(collected.verify(confirmed), &self.model.graph, &bounds);
+        let (first_level, roots) = (self.first_level(&collected), collected.roots().map(|(_, root)| root.clone()).collect::<Vec<_>>());
+        let mut plan = plan::plan(collected.verify(confirmed), &self.model.graph, &bounds);
+        self.judge_portion(&mut plan, &roots, &first_level);
         if let Some(would) = would {
             self.count_shadow(&would, &plan);
         }
@@ -203,7 +204,7 @@ impl Job<'_> {
     }
 
     /// What the roots reach with the references in shadow, read without locks and before the look-up; nothing of it is ever written.
-    async fn shadow(&mut self, roots: &[Root], limit: usize) -> Result<Option<Collected>, Failure> {
+    pub(super) async fn shadow(&mut self, roots: &[Root], limit: usize) -> Result<Option<Collected>, Failure> {
         if self.model.graph.edges().all(|(_, edge)| edge.mode == Mode::Enforce) {
             return Ok(None);
         }
@@ -245,15 +246,8 @@ impl Job<'_> {
         by_database
     }
 
-    /// Rows to read at the most. A batch that can be cut is cut rather than read above it; each root of one that cannot is read up to its limit and
-    /// one more.
-    fn limit(&self, roots: usize) -> usize {
-        let per_event = usize::try_from(self.rows_per_event()).unwrap_or(usize::MAX).saturating_add(1);
-        if self.is_smallest() { per_event.saturating_mul(roots) } else { self.engine.rows_per_transaction.max(1) }
-    }
-
     /// Rows of one root that are read at the most.
-    fn rows_per_event(&self) -> u64 {
+    pub(super) fn rows_per_event(&self) -> u64 {
         match self.authority {
             Authority::Rehearsal { .. } => REHEARSED,
             Authority::Owner(_) | Authority::Replay { .. } => self.rows_released().max(self.model.rules.limits.rows_per_event),
@@ -266,17 +260,9 @@ impl Job<'_> {
     }
 
     /// One record, or one root that is tried again: it cannot be cut further. Its roots are unique keys of one parent row.
-    fn is_smallest(&self) -> bool {
+    pub(super) fn is_smallest(&self) -> bool {
         let records: BTreeSet<&crate::change::Position> = self.batch.events.iter().map(|(at, _)| at).collect();
         records.len() + self.batch.retries.len() <= 1
-    }
-
-    /// One parent row reaches more rows than one event may touch: nobody has read how many.
-    fn park_all(&mut self, roots: usize, edge: EdgeId) -> Plan {
-        let blocked = (0u32..).map(RootId).take(roots).map(|root| (root, Blocked::RowsPerEvent(edge))).collect();
-        let plan = Plan { blocked, ..Plan::default() };
-        self.latch_the_exceeded(&plan);
-        plan
     }
 
     fn edges_at(&self, target: TargetId) -> Vec<EdgeId> {
@@ -331,7 +317,7 @@ impl Job<'_> {
         step.edges.iter().copied().filter(|edge| self.model.graph.edge(*edge).columns.iter().all(default)).collect()
     }
 
-    async fn bounds(&mut self) -> Result<Bounds, Failure> {
+    pub(super) async fn bounds(&mut self) -> Result<Bounds, Failure> {
         let limits = self.model.rules.limits;
         let mut used: BTreeMap<String, u64> = BTreeMap::new();
         for (id, session) in &mut self.sessions {
@@ -357,7 +343,7 @@ impl Job<'_> {
     }
 
     /// A reference over one of its limits is shut (H79, H80).
-    fn latch_the_exceeded(&mut self, plan: &Plan) {
+    pub(super) fn latch_the_exceeded(&mut self, plan: &Plan) {
         for blocked in plan.blocked.values() {
             match blocked {
                 Blocked::RowsPerEvent(edge) => {
@@ -369,7 +355,7 @@ impl Job<'_> {
                         if was_released { "the rows of its release are used up" } else { "the window of `limits.rows` is used up" };
                     self.shut(*edge, "rows", detail);
                 }
-                Blocked::Restrict(_) | Blocked::Native(_) | Blocked::Latched(_) => {}
+                Blocked::Restrict(_) | Blocked::Native(_) | Blocked::Latched(_) | Blocked::Large(_) | Blocked::Whole(_) => {}
             }
         }
     }

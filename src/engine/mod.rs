@@ -14,7 +14,7 @@ use crate::graph::{EdgeId, TargetId};
 use crate::ledger::{self, Epoch, Latch, Owner, Pending};
 use crate::model::Model;
 use crate::plan::Seen;
-use crate::resolve::Trouble;
+use crate::resolve::{self, Trouble};
 use crate::sink::SinkError;
 use crate::value::Key;
 
@@ -22,7 +22,23 @@ mod history;
 mod job;
 mod judge;
 mod note;
+mod portion;
 mod subjects;
+
+pub use crate::resolve::Counted;
+
+/// Why a root is pending: it has more rows than one transaction takes, and is to be counted.
+pub const LARGE: &str = "large";
+/// Why a root is pending: portions of it have gone, and more is left.
+pub const PORTIONS: &str = "in portions";
+/// Why a root is pending: no portion of it can go by itself.
+pub const WHOLE: &str = "whole";
+
+/// Whether a pending root is worked in portions.
+#[must_use]
+pub fn is_large(pending: &Pending) -> bool {
+    [LARGE, PORTIONS, WHOLE].contains(&pending.reason.as_str())
+}
 
 /// What is to be worked.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +49,37 @@ pub struct Batch {
     pub retries: Vec<Retry>,
     /// Where each partition stands once this is durable.
     pub progress: BTreeMap<TopicPartition, NextOffset>,
+    /// How much of a root is done at once.
+    pub extent: Extent,
+}
+
+/// How much of a root is done at once.
+#[derive(Debug, Clone, Default)]
+pub enum Extent {
+    /// All of it, unless it is larger than a portion: then it is left pending, to be worked in portions.
+    #[default]
+    Usual,
+    /// The next portion of a pending root.
+    Portion(Portion),
+    /// All of it, up to its limit.
+    Whole,
+}
+
+/// One short transaction's part of a root's rows.
+#[derive(Debug, Clone)]
+pub struct Portion {
+    /// Rows read at the most of a first table that leads on to others.
+    pub width: usize,
+    /// What hangs on the root, before its first portion.
+    pub counted: Option<Counted>,
+}
+
+impl Portion {
+    /// The first portion of a root that was counted.
+    #[must_use]
+    pub fn first(counted: Counted) -> Self {
+        Self { width: usize::MAX, counted: Some(counted) }
+    }
 }
 
 /// A pending root that is tried again.
@@ -107,6 +154,8 @@ pub struct Report {
     pub shadow: BTreeMap<String, u64>,
     /// Latches shut by this batch.
     pub latched: BTreeSet<Latch>,
+    /// Of a portion: how wide the next one is to be.
+    pub next_width: usize,
 }
 
 /// A root that waits (H114).
@@ -182,6 +231,8 @@ pub struct Engine {
     pub keep: Duration,
     /// Rows that one transaction takes at the most.
     pub rows_per_transaction: usize,
+    /// Rows of one root that one transaction takes; a larger root is worked in portions of this size.
+    pub rows_per_portion: usize,
 }
 
 impl Engine {
@@ -211,6 +262,39 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Rows that one parked root may touch, whatever its references: its limit, or what releases allow.
+    ///
+    /// # Errors
+    /// Those of the databases.
+    pub async fn rows_allowed(&self, pending: &Pending) -> Result<u64, SinkError> {
+        let Some(entity) = self.model.entity_named(&pending.entity) else { return Ok(0) };
+        let mut most = self.model.rules.limits.rows_per_event;
+        for id in self.model.reach(entity) {
+            let database = &self.model.databases.handle(id).database;
+            let mut session = database.begin().await?;
+            let allowed = ledger::allowances(session.as_mut(), database.dialect(), &self.owner.group).await?;
+            session.rollback().await;
+            most = allowed.values().fold(most, |most, rows| most.saturating_add(*rows));
+        }
+        Ok(most)
+    }
+
+    /// Counts what hangs on a pending root, without locks and no further than `most` rows: limits are checked against the whole before the first
+    /// portion goes (H79).
+    ///
+    /// # Errors
+    /// Those of the databases.
+    pub async fn count(&self, pending: &Pending, most: u64) -> Result<Counted, SinkError> {
+        let Some(entity) = self.model.entity_named(&pending.entity) else { return Ok(Counted::default()) };
+        let values = [(&pending.columns, &pending.key)].into_iter().chain(pending.beside.iter().map(|(columns, key)| (columns, key)));
+        let targets = |(columns, key): (&Vec<String>, &crate::value::Key)| {
+            let target = self.model.graph.targets_of(entity).find(|(_, target)| target.columns == *columns);
+            target.map(|(id, _)| (id, key.clone()))
+        };
+        let roots: Vec<(TargetId, Key)> = values.filter_map(targets).collect();
+        resolve::count(&self.model, &roots, most).await.map_err(|trouble| trouble.error)
     }
 
     /// The latches that an error calls for: those of the references that it concerns, if they are at fault.

@@ -6,7 +6,7 @@ use super::history;
 use super::job::{Failure, Job};
 use super::judge::{self, Judged};
 use super::subjects::{self, State, Subject};
-use super::{Authority, Cascade, CascadeLine, Outcome};
+use super::{Authority, Cascade, CascadeLine, LARGE, Outcome, PORTIONS, WHOLE};
 use crate::apply;
 use crate::change::{NextOffset, SourcePosition, TopicPartition};
 use crate::databases::DatabaseId;
@@ -73,6 +73,9 @@ fn outcome(job: &Job<'_>, subject: &Subject, id: Option<RootId>, plan: &Plan) ->
                 let (reason, edge) = why(*blocked);
                 return park(reason, &format!("reference `{}`", job.model.graph.edge(edge).name));
             }
+            if id.is_some_and(|id| plan.unfinished.contains(&id)) {
+                return park(PORTIONS, "it is worked a portion at a time, and more is left");
+            }
             let rows = id.and_then(|id| plan.rows.get(&id)).copied().unwrap_or(0);
             let outcome = if rows > 0 { Outcome::Applied } else { Outcome::NoEffect };
             // Rows that came after the look-up wait for a look-up of their own.
@@ -89,6 +92,8 @@ fn why(blocked: Blocked) -> (&'static str, crate::graph::EdgeId) {
         Blocked::Latched(edge) => ("latched", edge),
         Blocked::RowsPerEvent(edge) => ("rows-per-event", edge),
         Blocked::Window(edge) => ("rows", edge),
+        Blocked::Large(edge) => (LARGE, edge),
+        Blocked::Whole(edge) => (WHOLE, edge),
     }
 }
 

@@ -38,7 +38,7 @@ impl<'g> Expansion<'g> {
     /// Starts from these roots. References in `latched` are not asked.
     #[must_use]
     pub fn new(graph: &'g Graph, roots: Vec<Root>, latched: &'g BTreeSet<EdgeId>, scope: Scope) -> Self {
-        let collected = Collected { roots: Vec::new(), rows: Vec::new(), children: BTreeMap::new() };
+        let collected = Collected { roots: Vec::new(), rows: Vec::new(), children: BTreeMap::new(), unread: BTreeSet::new() };
         let spared = roots.iter().filter(|root| root.fate != Fate::Gone).map(|root| (root.target, root.key.clone()));
         let spared = spared.collect();
         let mut expansion =
@@ -75,6 +75,20 @@ impl<'g> Expansion<'g> {
                 self.expand(edge.child, id);
             }
         }
+    }
+
+    /// Leaves rows of these keys unread, all or some: whatever hangs on them is not known whole.
+    pub fn leave(&mut self, edge: EdgeId, keys: &[Key]) {
+        self.collected.unread.extend(keys.iter().map(|key| (edge, key.clone())));
+    }
+
+    /// Whether the rows of this reference can have rows below them that are read too.
+    #[must_use]
+    pub fn leads_on(&self, edge: EdgeId) -> bool {
+        let edge = self.graph.edge(edge);
+        let mut targets = self.graph.targets_of(edge.child);
+        edge.on_delete == OnDelete::Cascade
+            && targets.any(|(target, _)| self.graph.edges_at(target).any(|(_, below)| self.scope.includes(below)))
     }
 
     /// How many rows were read so far.
@@ -132,6 +146,6 @@ pub(super) fn from_root(edge: &Edge, scope: Scope) -> bool {
 }
 
 /// The key that a row carries in these columns; `None` if one is null or unknown: it points at nothing (H57).
-pub(super) fn columns_key(columns: &[String], row: &ChildRow) -> Option<Key> {
+pub(crate) fn columns_key(columns: &[String], row: &ChildRow) -> Option<Key> {
     Key::from_cells(columns.iter().map(|column| row.image.get(column).unwrap_or(&Cell::Unknown)))
 }

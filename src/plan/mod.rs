@@ -13,13 +13,16 @@ use crate::value::{Key, RowImage};
 mod expand;
 mod moves;
 mod order;
+mod portion;
 mod reduce;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use expand::columns_key;
 pub use expand::{Expansion, Need};
 pub use moves::{Arrival, KeyHistory, Move, MoveState, Ruling, came_from, complete, rule};
-pub use order::{Blocked, Bounds, acts, is_change, is_settled, plan};
+pub use order::{Blocked, Bounds, Consequence, acts, consequence, is_change, is_settled, plan};
+pub use portion::{Room, Share, halve};
 pub use reduce::{Candidate, Copy, Reduced, reduce};
 
 /// Index of a root in its batch.
@@ -101,6 +104,8 @@ pub struct Collected {
     roots: Vec<Root>,
     rows: Vec<(EntityId, ChildRow)>,
     children: BTreeMap<(EdgeId, Key), Vec<RowId>>,
+    /// Keys of which not all rows were read: this is a portion.
+    unread: BTreeSet<(EdgeId, Key)>,
 }
 
 /// What a look-up of the roots said that began after the last row was read.
@@ -143,6 +148,12 @@ impl Collected {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Whether some rows were left unread: this is a portion.
+    #[must_use]
+    pub fn is_portion(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     /// Keeps the roots that the look-up confirmed, each with its subtree; drops the others. `confirmed` must come from a look-up that began
@@ -227,6 +238,8 @@ pub struct Plan {
     pub blocked: BTreeMap<RootId, Blocked>,
     /// Rows that point at a gone parent under `no_action`, per reference: counted, not touched.
     pub orphans: BTreeMap<EdgeId, u64>,
+    /// Roots of which this is a portion: more is left.
+    pub unfinished: BTreeSet<RootId>,
     /// Keys that go with their rows, of columns at which defaults may point.
     pub vacated: BTreeSet<(TargetId, Key)>,
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::{columns_key, from_root};
+use super::portion;
 use super::{Assignment, ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Scope, Seen, Step, StepAction, StepRow, Verified};
 use crate::graph::{Edge, EdgeId, Graph, Origin, TargetId};
 use crate::rules::{EntityId, Mode, OnDelete, OnUpdate};
@@ -13,7 +14,7 @@ use crate::value::{Cell, Key};
 /// Whether a reference acts on rows whose parent has this fate (rather than only counting them).
 #[must_use]
 pub fn acts(edge: &Edge, fate: &Fate) -> bool {
-    what(edge, fate) != What::Orphan
+    consequence(edge, fate) != Consequence::Orphan
 }
 
 /// Limits and latches that hold for this batch.
@@ -46,9 +47,30 @@ pub enum Blocked {
     RowsPerEvent(EdgeId),
     /// A reference in its subtree has used up its window.
     Window(EdgeId),
+    /// It has more rows than one transaction takes, counted up to this reference: it is worked in portions.
+    Large(EdgeId),
+    /// No portion of it can go by itself: it is worked whole.
+    Whole(EdgeId),
 }
 
-/// What is to be done with one row.
+impl Bounds {
+    /// Rows that a root may touch which reaches these references.
+    pub fn rows_of_root<'a>(&self, mut edges: impl Iterator<Item = &'a EdgeId>) -> u64 {
+        let (more, released) = &self.released;
+        if edges.all(|edge| released.contains(edge)) { self.rows_per_event.max(*more) } else { self.rows_per_event }
+    }
+
+    /// Consequence a root is over that reaches so many rows by each reference, if anything.
+    #[must_use]
+    pub fn exceeded(&self, per_edge: &BTreeMap<EdgeId, u64>) -> Option<Blocked> {
+        let rows = per_edge.values().fold(0, |sum: u64, rows| sum.saturating_add(*rows));
+        let most = per_edge.iter().max_by_key(|(_, rows)| **rows).map(|(edge, _)| *edge);
+        let over = most.filter(|_| rows > self.rows_of_root(per_edge.keys())).map(Blocked::RowsPerEvent);
+        over.or_else(|| overdrawn(per_edge, &mut self.window.clone()).map(Blocked::Window))
+    }
+}
+
+/// Consequence is to be done with one row.
 #[derive(Debug, Clone)]
 struct Touch {
     root: RootId,
@@ -63,16 +85,20 @@ type Touches = BTreeMap<RowId, Touch>;
 pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
     let Verified { collected, confirmed } = verified;
     let spared = collected.roots().filter(|(_, root)| root.fate != Fate::Gone).map(|(_, root)| (root.target, root.key.clone())).collect();
-    let planner = Planner { graph, collected: &collected, bounds, spared };
+    let incomplete = portion::incomplete(&collected, graph, bounds.scope);
+    let planner = Planner { graph, collected: &collected, bounds, spared, incomplete };
     let doomed = collected.roots().filter(|(id, _)| confirmed.doomed.contains(id));
     let walks: Vec<_> = doomed.map(|(id, root)| (id, root, planner.walk(id, root))).collect();
     let waiting = collected.roots().filter(|(id, _)| confirmed.waiting.contains(id));
     let waiting = waiting.map(|(id, root)| (root, planner.walk_waiting(id, root)));
-    // What holds one unique key of a parent row back holds what hangs on its others: a walk that ends early may not have come to a `restrict`.
+    // Consequence holds one unique key of a parent row back holds what hangs on its others: a walk that ends early may not have come to a `restrict`.
     let held = |root: &Root, walk: &Result<Walk, Blocked>| Some(((root.target, root.key.clone()), *walk.as_ref().err()?));
     let mut refused: BTreeMap<(TargetId, Key), Blocked> = walks.iter().filter_map(|(_, root, walk)| held(root, walk)).collect();
     refused.extend(waiting.filter_map(|(root, walk)| held(root, &walk)));
     let mut plan = Plan::default();
+    if collected.is_portion() {
+        plan.unfinished = confirmed.doomed.clone();
+    }
     // Holding one root back may leave a row that another root's native key trips over: again, until nothing changes.
     loop {
         let (mut touches, mut later) = (Touches::new(), BTreeMap::new());
@@ -139,7 +165,7 @@ fn merge(all: &mut Touches, more: &Touches) {
     }
 }
 
-/// What makes one step of many touches, in the order of the steps: rank, whether it deletes, native rank, table, references, action.
+/// Consequence makes one step of many touches, in the order of the steps: rank, whether it deletes, native rank, table, references, action.
 type StepKey = (usize, bool, usize, EntityId, Vec<EdgeId>, StepAction);
 
 /// One root's subtree.
@@ -160,7 +186,7 @@ struct Reached<'a> {
     root: RootId,
     edge_id: EdgeId,
     edge: &'a Edge,
-    /// What happened to the row that they point at.
+    /// Consequence happened to the row that they point at.
     fate: &'a Fate,
     how: How,
 }
@@ -179,6 +205,8 @@ struct Planner<'a> {
     bounds: &'a Bounds,
     /// Keys whose children were not followed further down when they were read.
     spared: BTreeSet<(TargetId, Key)>,
+    /// Rows that stay for a later portion.
+    incomplete: BTreeSet<RowId>,
 }
 
 impl Planner<'_> {
@@ -213,10 +241,26 @@ impl Planner<'_> {
                 }
             }
         }
+        self.leave_incomplete(&mut walk);
         Ok(walk)
     }
 
-    /// What holds back a root of which nothing may be touched yet. Of an unclear one, whatever may refuse one of the things that may have befallen
+    /// Takes out of a portion the rows that would go before what is below them.
+    fn leave_incomplete(&self, walk: &mut Walk) {
+        if self.incomplete.is_empty() {
+            return;
+        }
+        walk.touches.retain(|row, touch| touch.delete.is_none() || !self.incomplete.contains(row));
+        walk.per_edge.clear();
+        for touch in walk.touches.values() {
+            let updates = touch.updates.keys().filter(|_| touch.delete.is_none());
+            for edge in touch.delete.iter().chain(updates) {
+                *walk.per_edge.entry(*edge).or_default() += 1;
+            }
+        }
+    }
+
+    /// Consequence holds back a root of which nothing may be touched yet. Of an unclear one, whatever may refuse one of the things that may have befallen
     /// it: its rows are not followed further down, so a reference that leads to a `restrict` counts as one.
     fn walk_waiting(&self, id: RootId, root: &Root) -> Result<Walk, Blocked> {
         if !matches!(root.fate, Fate::Unclear(_)) {
@@ -234,7 +278,7 @@ impl Planner<'_> {
         Ok(Walk::default())
     }
 
-    /// Whether a row was read before the look-up that proves its root gone. What is in shadow is only counted.
+    /// Whether a row was read before the look-up that proves its root gone. Consequence is in shadow is only counted.
     fn may_touch(&self, root: &Root, (edge_id, edge): (EdgeId, &Edge), row: RowId) -> bool {
         let child = &self.collected.row(row).1;
         let seen = || Seen { edge: edge_id, key: child.key.clone(), version: child.version.clone() };
@@ -249,17 +293,17 @@ impl Planner<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let deletes = match what(edge, fate) {
-            What::Orphan if how.hands_off => return Ok(()),
-            What::Orphan => {
+        let deletes = match consequence(edge, fate) {
+            Consequence::Orphan if how.hands_off => return Ok(()),
+            Consequence::Orphan => {
                 *walk.orphans.entry(edge_id).or_default() += u64::try_from(rows.len()).unwrap_or(u64::MAX);
                 return Ok(());
             }
             // A native key without an action is judged at the end, when it is known what else goes.
-            What::Refuse if edge.origin == Origin::Native => return Ok(()),
-            What::Refuse => return Err(Blocked::Restrict(edge_id)),
-            What::Delete => true,
-            What::Update => false,
+            Consequence::Refuse if edge.origin == Origin::Native => return Ok(()),
+            Consequence::Refuse => return Err(Blocked::Restrict(edge_id)),
+            Consequence::Delete => true,
+            Consequence::Update => false,
         };
         for row in rows {
             if how.hands_off {
@@ -284,9 +328,7 @@ impl Planner<'_> {
                 *walk.per_edge.entry(edge_id).or_default() += 1;
             }
         }
-        let (more, released) = &self.bounds.released;
-        let is_released = walk.per_edge.keys().all(|edge| released.contains(edge));
-        let limit = if is_released { self.bounds.rows_per_event.max(*more) } else { self.bounds.rows_per_event };
+        let limit = self.bounds.rows_of_root(walk.per_edge.keys());
         if u64::try_from(walk.touches.len() + walk.looked_at.len()).unwrap_or(u64::MAX) > limit {
             return Err(Blocked::RowsPerEvent(edge_id));
         }
@@ -308,7 +350,7 @@ impl Planner<'_> {
         let (entity, child) = self.collected.row(row);
         for (target, columns) in self.graph.targets_of(*entity) {
             let Some(key) = columns_key(&columns.columns, child) else { continue };
-            let refuses = |edge: &Edge| edge.origin == Origin::Native && what(edge, &Fate::Gone) == What::Refuse;
+            let refuses = |edge: &Edge| edge.origin == Origin::Native && consequence(edge, &Fate::Gone) == Consequence::Refuse;
             let mut edges = self.graph.edges_at(target).filter(|(_, edge)| refuses(edge));
             if let Some((edge, _)) = edges.find(|(edge, _)| self.children(*edge, &key).iter().any(|row| !goes(row))) {
                 return Some(edge);
@@ -369,40 +411,46 @@ pub fn is_settled(edge: &Edge, fate: &Fate, row: &ChildRow) -> bool {
     })
 }
 
-/// The kinds of consequence.
+/// What a parent's fate means to the rows that point at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+pub enum Consequence {
+    /// They go.
     Delete,
+    /// They change.
     Update,
+    /// They hold the root back.
     Refuse,
+    /// They are left as they are, and counted.
     Orphan,
 }
 
-fn what(edge: &Edge, fate: &Fate) -> What {
+/// What a reference makes of a parent's fate.
+#[must_use]
+pub fn consequence(edge: &Edge, fate: &Fate) -> Consequence {
     match fate {
         Fate::Gone => match (&edge.on_delete, edge.origin) {
-            (OnDelete::Cascade, _) => What::Delete,
-            (OnDelete::SetNull(_) | OnDelete::SetDefault(_) | OnDelete::Set(_), _) => What::Update,
-            (OnDelete::Restrict, _) | (OnDelete::NoAction, Origin::Native) => What::Refuse,
-            (OnDelete::NoAction, Origin::Rule(_)) => What::Orphan,
+            (OnDelete::Cascade, _) => Consequence::Delete,
+            (OnDelete::SetNull(_) | OnDelete::SetDefault(_) | OnDelete::Set(_), _) => Consequence::Update,
+            (OnDelete::Restrict, _) | (OnDelete::NoAction, Origin::Native) => Consequence::Refuse,
+            (OnDelete::NoAction, Origin::Rule(_)) => Consequence::Orphan,
         },
         Fate::Moved(_) => match edge.on_update {
-            OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault => What::Update,
-            OnUpdate::Restrict => What::Refuse,
-            OnUpdate::NoAction => What::Orphan,
+            OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault => Consequence::Update,
+            OnUpdate::Restrict => Consequence::Refuse,
+            OnUpdate::NoAction => Consequence::Orphan,
         },
-        Fate::Unclear(_) if edge.on_delete == OnDelete::NoAction && edge.on_update == OnUpdate::NoAction => What::Orphan,
-        Fate::Unclear(_) => What::Refuse,
+        Fate::Unclear(_) if edge.on_delete == OnDelete::NoAction && edge.on_update == OnUpdate::NoAction => Consequence::Orphan,
+        Fate::Unclear(_) => Consequence::Refuse,
     }
 }
 
 /// Whether a reference changes rows whose parent has this fate.
 #[must_use]
 pub fn is_change(edge: &Edge, fate: &Fate) -> bool {
-    matches!(what(edge, fate), What::Delete | What::Update)
+    matches!(consequence(edge, fate), Consequence::Delete | Consequence::Update)
 }
 
-/// What one reference writes into a row. Values per row are pushed onto `new`.
+/// Consequence one reference writes into a row. Values per row are pushed onto `new`.
 fn assigned(edge: &Edge, fate: &Fate, new: &mut Vec<Option<String>>) -> Vec<(String, Assignment)> {
     let all = |columns: &[String], assignment: &Assignment| columns.iter().map(|column| (column.clone(), assignment.clone())).collect();
     match fate {

@@ -10,10 +10,12 @@ use super::catalog::{Column, TableRef};
 use crate::value::ColumnType;
 
 mod archive;
+mod count;
 pub(crate) mod restore;
 mod writes;
 
 pub(crate) use archive::{ArchiveLabels, archive, note_after};
+pub(crate) use count::{Page, number, page};
 pub(crate) use writes::{Touched, delete, update, upsert};
 
 /// How SQL is written.

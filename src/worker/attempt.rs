@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::change::{self, Content, NextOffset, Position, Record, SourcePosition, TopicPartition};
 use crate::databases::DatabaseId;
 use crate::dead_letter::{DeadLetters, Reason};
-use crate::engine::{Authority, Batch, Engine, Outcome, Report, Retry, WorkError};
+use crate::engine::{Authority, Batch, Engine, Extent, Outcome, Report, Retry, WorkError};
 use crate::error::{Disposition, chain};
 use crate::ledger::Epoch;
 use crate::sink::SinkError;
@@ -42,6 +42,8 @@ pub(crate) struct Prepared {
     pub(crate) records: Vec<Record>,
     pub(crate) decoded: Vec<Result<change::Decoded, change::DecodeError>>,
     pub(crate) retries: Vec<Retry>,
+    /// How much of these roots is done at once.
+    pub(crate) extent: Extent,
     /// Dead letters that each partition may still make; one that is not listed may make any number.
     pub(crate) allowances: BTreeMap<TopicPartition, u64>,
 }
@@ -196,7 +198,7 @@ impl Attempts {
     }
 
     fn batch(&self, part: &Part) -> Batch {
-        let mut batch = Batch { retries: part.retries.clone(), ..Batch::default() };
+        let mut batch = Batch { retries: part.retries.clone(), extent: self.prepared.extent.clone(), ..Batch::default() };
         for index in &part.records {
             let (Some(record), Some(decoded)) = (self.record(*index), self.prepared.decoded.get(*index)) else { continue };
             batch.progress.insert(record.at.partition.clone(), record.at.next());
@@ -271,6 +273,11 @@ impl Attempts {
                 parts.push_front(part);
                 self.done.abandoned = !self.rest(LOOK_AGAIN).await;
                 !self.done.abandoned
+            }
+            // A portion does not hold up what is behind it.
+            (WorkError::Sink(_), Disposition::Retry) if !matches!(self.prepared.extent, Extent::Usual) => {
+                tracing::warn!(error = %chain(&error), "a portion of a large root is tried again");
+                true
             }
             (WorkError::Sink(_), Disposition::Retry) => {
                 let wait = BACKOFF.delay(part.attempt, fastrand::f64());

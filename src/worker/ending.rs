@@ -13,7 +13,8 @@ const SETTLE: Duration = Duration::from_secs(15);
 impl Worker<'_> {
     /// With `--until-end`: everything that stood in the topics at the start is done, and nothing waits that could still be proven soon.
     pub(super) fn is_at_end(&mut self) -> bool {
-        let is_idle = self.in_flight.is_none() && self.open.is_empty() && self.retries.is_empty() && self.taking.is_none();
+        let is_done = self.open.is_empty() && self.retries.is_empty() && self.large.is_empty();
+        let is_idle = self.in_flight.is_none() && is_done && self.taking.is_none();
         if !self.options.until_end || !self.was_assigned || !self.has_looked_at_pending || !is_idle {
             return false;
         }

@@ -24,7 +24,9 @@ use crate::source::{self, Assignment, Command, Control, Fetched, Places, Source,
 
 pub mod accounts;
 pub(crate) mod attempt;
+mod awaited;
 mod ending;
+mod large;
 pub(crate) mod markers;
 mod outcome;
 mod take;
@@ -32,7 +34,9 @@ mod waiting;
 pub(crate) mod waitlist;
 
 use accounts::Accounts;
-use attempt::{Done, Name, Shared};
+use attempt::{Done, Name, Prepared, Shared};
+use awaited::{answered, finished, joined, names, next_marker, rest};
+use large::Large;
 use take::Takeover;
 use waitlist::Waitlist;
 
@@ -123,6 +127,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
         ends: None,
         waitlist: Waitlist::default(),
         retries: Vec::new(),
+        large: Large::default(),
         retry_at: Instant::now() + RETRY_PARKED,
         mark_at: Instant::now(),
         expire_at: Instant::now() + EXPIRE,
@@ -169,6 +174,7 @@ struct Worker<'a> {
     ends: Option<oneshot::Receiver<BTreeMap<TopicPartition, Watermarks>>>,
     waitlist: Waitlist,
     retries: Vec<Retry>,
+    large: Large,
     retry_at: Instant,
     mark_at: Instant,
     expire_at: Instant,
@@ -197,6 +203,7 @@ impl Worker<'_> {
             self.drain();
             self.start_batch();
             self.ask_for_ends(&source);
+            self.large.start_counting(&self.shared.engine);
             if self.is_at_end() {
                 break Ok(());
             }
@@ -225,6 +232,7 @@ impl Worker<'_> {
                 Some(record) = next_marker(&mut follower) => self.on_marker(&record),
                 decisions = finished(self.asking.as_mut()) => self.on_decisions(joined(decisions)?),
                 ends = answered(self.ends.as_mut()) => self.on_ends(ends),
+                counted = finished(self.large.counting()) => self.large.on_counted(joined(counted)?),
                 // 6. Time: a batch that has waited, parked roots, markers, expiry.
                 () = tokio::time::sleep_until(wake_at) => self.on_time().await,
                 // 7. New records, while there is room.
@@ -245,7 +253,7 @@ impl Worker<'_> {
         let flush = self.open_since.filter(|_| self.in_flight.is_none()).map(|since| since + self.config.batch.linger);
         let mark = (!self.waitlist.is_empty()).then_some(self.mark_at);
         let settle = self.settle_by.filter(|at| *at > Instant::now());
-        [flush, mark, settle, Some(self.retry_at), Some(self.expire_at), Some(self.decisions_at)]
+        [flush, mark, settle, self.large.wake_at(), Some(self.retry_at), Some(self.expire_at), Some(self.decisions_at)]
             .into_iter()
             .flatten()
             .min()
@@ -356,6 +364,7 @@ impl Worker<'_> {
             self.epochs.retain(|(_, of), _| of != partition);
             self.retries.retain(|retry| retry.pending.cause.partition != *partition);
         }
+        self.large.forget(partitions);
         self.drop_open(partitions);
     }
 
@@ -379,26 +388,26 @@ impl Worker<'_> {
             return;
         }
         let is_due = self.open_since.is_some_and(|since| since.elapsed() >= self.config.batch.linger);
-        if self.open.is_empty() && self.retries.is_empty() || !(is_due || !self.may_read() || !self.retries.is_empty()) {
+        let is_due = !self.retries.is_empty() || !self.open.is_empty() && (is_due || !self.may_read());
+        let portion = self.large.take(is_due);
+        if portion.is_none() && !is_due {
             return;
         }
         // Not before: what is in flight when a partition comes back was begun under its old epoch.
         self.given_up.send_replace(BTreeSet::new());
-        let records = std::mem::take(&mut self.open);
-        let retries = std::mem::take(&mut self.retries);
-        (self.open_bytes, self.open_since) = (0, None);
-        let allowances = self.owned.keys().map(|partition| (partition.clone(), self.allowance(partition))).collect();
         let (shared, name) = (self.shared.clone(), Name::Owner(self.epochs.clone()));
-        self.in_flight = Some(tokio::spawn(async move {
-            let bytes = records.iter().map(source::size).sum();
-            let mut prepared = attempt::prepare(&shared.engine, records);
-            (prepared.retries, prepared.allowances) = (retries, allowances);
-            let flooded = attempt::cut_floods(&mut prepared);
-            let mut done = attempt::work(shared, prepared, name).await;
-            done.bytes = bytes;
-            done.flooded.extend(flooded);
-            done
-        }));
+        self.in_flight = Some(match portion {
+            Some(portion) => tokio::spawn(attempt::work(shared, portion, name)),
+            None => tokio::spawn(work_records(shared, name, self.take_open())),
+        });
+    }
+
+    /// What is open, and what is to be tried again with it.
+    fn take_open(&mut self) -> (Vec<Record>, Prepared) {
+        let allowances = self.owned.keys().map(|partition| (partition.clone(), self.allowance(partition))).collect();
+        (self.open_bytes, self.open_since) = (0, None);
+        let retries = std::mem::take(&mut self.retries);
+        (std::mem::take(&mut self.open), Prepared { retries, allowances, ..Prepared::default() })
     }
 
     /// Dead letters that a partition may still make in its window (H83).
@@ -426,6 +435,7 @@ impl Worker<'_> {
         for report in done.reports {
             self.on_report(report);
         }
+        self.large.on_done();
         for partition in done.flooded {
             let settings = &self.config.dead_letters;
             let detail = format!("more than {} dead letters within {}", settings.limit, humantime::format_duration(settings.per));
@@ -452,42 +462,18 @@ impl Worker<'_> {
         // A release takes the partition from us: what is in flight goes on without it.
         self.given_up.send_modify(|given_up| given_up.extend([partition.clone()]));
         self.retries.retain(|retry| retry.pending.cause.partition != *partition);
+        self.large.forget(std::slice::from_ref(partition));
         self.drop_open(std::slice::from_ref(partition));
     }
 }
 
-/// The end of a task; without one, never.
-async fn finished<T>(task: Option<&mut JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
-    match task {
-        Some(task) => task.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The moment at which the batch in flight rests.
-async fn rest(resting: &mut watch::Receiver<bool>) {
-    drop(resting.wait_for(|rests| *rests).await);
-}
-
-/// The answer of the poll thread; without a question, never.
-async fn answered(answer: Option<&mut oneshot::Receiver<BTreeMap<TopicPartition, Watermarks>>>) -> BTreeMap<TopicPartition, Watermarks> {
-    match answer {
-        Some(answer) => answer.await.unwrap_or_default(),
-        None => std::future::pending().await,
-    }
-}
-
-async fn next_marker(follower: &mut Option<&mut source::assigned::Follower>) -> Option<Record> {
-    match follower {
-        Some(follower) => follower.records.recv().await,
-        None => None,
-    }
-}
-
-fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, RunError> {
-    result.map_err(|error| RunError::Client(format!("a task of the worker panicked: {error}")))
-}
-
-fn names(partitions: &[TopicPartition]) -> String {
-    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+async fn work_records(shared: Shared, name: Name, (records, taken): (Vec<Record>, Prepared)) -> Done {
+    let bytes = records.iter().map(source::size).sum();
+    let mut prepared = attempt::prepare(&shared.engine, records);
+    (prepared.retries, prepared.allowances) = (taken.retries, taken.allowances);
+    let flooded = attempt::cut_floods(&mut prepared);
+    let mut done = attempt::work(shared, prepared, name).await;
+    done.bytes = bytes;
+    done.flooded.extend(flooded);
+    done
 }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::Worker;
 use super::attempt::{Done, Fate};
-use crate::engine::Report;
+use crate::engine::{Report, is_large};
 
 impl Worker<'_> {
     pub(super) fn count(&mut self, done: &Done) {
@@ -51,7 +51,8 @@ impl Worker<'_> {
         for latch in &report.latched {
             tracing::error!(scope = latch.scope, reason = latch.reason, detail = latch.detail, "latched until it is released");
         }
-        for pending in report.parked.iter().filter(|pending| pending.reason != "wait") {
+        self.large.on_report(&report);
+        for pending in report.parked.iter().filter(|pending| pending.reason != "wait" && !is_large(pending)) {
             tracing::warn!(entity = pending.entity, cause = %pending.cause, reason = pending.reason, detail = pending.detail, "parked");
         }
         for (target, key) in &report.settled {

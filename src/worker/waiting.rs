@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{DECISIONS, EXPIRE, RETRY_PARKED, Worker, markers, take};
 use crate::change::{self, Record, TopicPartition, TopicSpec};
 use crate::databases::DatabaseId;
-use crate::engine::Retry;
+use crate::engine::{Retry, is_large};
 use crate::error::chain;
 use crate::ledger;
 use crate::source::{Command, Source, Watermarks};
@@ -163,6 +163,8 @@ impl Worker<'_> {
                 }
             }
         }
+        let (large, pending): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_large);
+        large.into_iter().for_each(|pending| self.large.load(pending));
         let waits = |pending: &ledger::Pending| pending.reason == "wait" && self.waitlist.holds(pending);
         self.retries.extend(pending.into_iter().filter(|pending| !waits(pending)).map(|pending| Retry { pending, proven: None }));
         let has_more = !rest.is_empty();

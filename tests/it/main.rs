@@ -11,6 +11,7 @@ mod guards;
 mod history;
 mod in_process;
 mod key_changes;
+mod large;
 mod latches;
 mod layout;
 mod live;

@@ -22,6 +22,7 @@ mod bench;
 mod chronicle;
 mod drive;
 mod history;
+mod portions;
 mod schema;
 mod state;
 mod statement;
@@ -93,6 +94,8 @@ struct Counts {
     spared: u64,
     waited: u64,
     repeated: u64,
+    /// Portions of roots larger than one transaction takes.
+    portions: u64,
     /// Rows that undo put back or set back.
     undone: u64,
 }
@@ -136,7 +139,7 @@ async fn random_histories_end_as_with_native_foreign_keys() {
         let all = [statements, deletes, key_changes, restricts, unfollowed, windows, wild, removed, nulled, repointed, set];
         assert!(all.iter().all(|count| *count > 0), "something was never tried: {counts:?}");
         assert!(
-            counts.waited > 0 && counts.spared > 0 && counts.repeated > 0 && counts.undone > cases / 4,
+            counts.waited > 0 && counts.spared > 0 && counts.repeated > 0 && counts.portions > cases / 4 && counts.undone > cases / 4,
             "something was never tried: {counts:?}"
         );
         assert!(removed > cases, "hardly anything was removed: {counts:?}");

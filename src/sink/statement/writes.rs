@@ -102,7 +102,7 @@ pub(crate) fn update(
     Some(builder.done(format!("updating rows of {}", touched.table.table_name()), sql))
 }
 
-fn value_bind(builder: &mut Builder, column: &Column, text: String) -> String {
+pub(super) fn value_bind(builder: &mut Builder, column: &Column, text: String) -> String {
     match builder.dialect {
         Dialect::Postgres => {
             let bind = builder.bind(Bind::Text(Some(postgres_literal(&column.kind, text))));

@@ -20,6 +20,9 @@ struct Line {
 pub(super) struct Chronicle {
     lines: Vec<Line>,
     rows: State,
+    /// Removals by portions of a root that is not done yet: their own parents go with a later portion. Each with the place where its work began.
+    unfinished: Vec<(Id, Row, usize)>,
+    in_portions: bool,
 }
 
 /// How long a row had a key.
@@ -32,7 +35,7 @@ struct Tenure {
 impl Chronicle {
     pub(super) fn new(rows: &State) -> Self {
         let lines = rows.rows.iter().map(|(id, row)| Line { id: *id, before: None, after: Some(row.clone()) }).collect();
-        Self { lines, rows: rows.clone() }
+        Self { lines, rows: rows.clone(), unfinished: Vec::new(), in_portions: false }
     }
 
     /// Takes lines in their order. Those of entail are all of one piece of work.
@@ -56,13 +59,33 @@ impl Chronicle {
         }
         for (id, _) in removed.iter().filter(|(_, by_entail)| **by_entail) {
             let first = self.lines.iter().skip(start).find(|line| line.id == *id).and_then(|line| line.before.as_ref());
-            let row = first.expect("what was removed was there");
-            let cascades = schema.edges.iter().filter(|edge| edge.child == id.0 && edge.on_delete == OnDelete::Cascade);
-            if !cascades.into_iter().any(|edge| self.is_a_reason(edge, *id, row, start)) {
-                return Err(Fault::WrongDeletion(format!("removed from t{} without a reason: {}", id.0, row_text(row))));
+            let row = first.expect("what was removed was there").clone();
+            if self.in_portions {
+                self.unfinished.push((*id, row, start));
+            } else {
+                self.judge(schema, *id, &row, start)?;
             }
         }
         Ok(())
+    }
+
+    /// From here on a root is worked in portions.
+    pub(super) fn begin_portions(&mut self) {
+        self.in_portions = true;
+    }
+
+    /// Its last portion is done.
+    pub(super) fn end_portions(&mut self, schema: &Schema) -> Result<(), Fault> {
+        self.in_portions = false;
+        std::mem::take(&mut self.unfinished).into_iter().try_for_each(|(id, row, start)| self.judge(schema, id, &row, start))
+    }
+
+    fn judge(&self, schema: &Schema, id: Id, row: &Row, start: usize) -> Result<(), Fault> {
+        let mut cascades = schema.edges.iter().filter(|edge| edge.child == id.0 && edge.on_delete == OnDelete::Cascade);
+        if cascades.any(|edge| self.is_a_reason(edge, id, row, start)) {
+            return Ok(());
+        }
+        Err(Fault::WrongDeletion(format!("removed from t{} without a reason: {}", id.0, row_text(row))))
     }
 
     /// The parent at which a row pointed by this reference, when the work that began at `start` found it, is gone.

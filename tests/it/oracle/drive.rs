@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use entail::change::{self, Content, NextOffset, TopicPartition};
 use entail::databases::{DatabaseId, Databases};
-use entail::engine::{Authority, Batch, Engine, Report, Retry, Waiting, WorkError};
+use entail::engine::{Authority, Batch, Engine, Report, Retry, Waiting, WorkError, is_large};
 use entail::graph::TargetId;
 use entail::ledger::{self, Choice, Epoch, Owner, Pending};
 use entail::model::{BindError, Model};
@@ -28,10 +28,10 @@ const MAX_BATCHES: usize = 2_000;
 /// An engine with everything that a worker keeps for it.
 pub(super) struct Driver<'a> {
     bench: &'a Bench,
-    schema: &'a Schema,
-    engine: Engine,
+    pub(super) schema: &'a Schema,
+    pub(super) engine: Engine,
     feed: Feed,
-    chronicle: Chronicle,
+    pub(super) chronicle: Chronicle,
     /// Epochs, or `None` to work as a replay does.
     epochs: Option<BTreeMap<(DatabaseId, TopicPartition), Epoch>>,
     waiting: BTreeMap<(TargetId, Key), Waiting>,
@@ -60,7 +60,9 @@ impl<'a> Driver<'a> {
         })?;
         let owner = Owner { group: schema.name.clone(), rules: model.rules.fingerprint() };
         let keep = Duration::from_secs(3600);
-        let engine = Engine { model: Arc::new(model), owner, keep, rows_per_transaction: 50_000 };
+        let rows_per_portion = if schema.fixed_keys { rng.usize(1..4) } else { 5_000 };
+        let rows_per_transaction = if schema.fixed_keys { rows_per_portion } else { 50_000 };
+        let engine = Engine { model: Arc::new(model), owner, keep, rows_per_transaction, rows_per_portion };
         let partitions: BTreeSet<TopicPartition> = Feed::partitions(schema).into_iter().collect();
         let epochs = if rng.bool() { Some(take(&engine, &partitions).await?) } else { None };
         let (feed, chronicle, waiting, removed) = (Feed::default(), Chronicle::new(rows), BTreeMap::new(), Default::default());
@@ -94,6 +96,9 @@ impl<'a> Driver<'a> {
             tried = Some(now);
             let retries = pending.into_iter().map(|pending| Retry { pending, proven: None }).collect();
             self.work(Batch { retries, ..Batch::default() }, rng, counts).await?;
+            for pending in self.pending().await?.into_iter().filter(is_large) {
+                self.portions(pending, rng, counts).await?;
+            }
         }
     }
 
@@ -184,13 +189,18 @@ impl<'a> Driver<'a> {
         Ok(pending)
     }
 
-    /// Works a batch, and sometimes once more, which must change nothing.
-    async fn work(&mut self, batch: Batch, rng: &mut Rng, counts: &mut Counts) -> Result<(), Fault> {
+    /// Works a batch once.
+    pub(super) async fn once(&mut self, batch: Batch, counts: &mut Counts) -> Result<Option<Report>, Fault> {
         self.batches += 1;
         if self.batches > MAX_BATCHES {
             return Err(Fault::Broke("it does not come to rest".to_owned()));
         }
-        let Some(report) = self.attempt(&batch, counts).await? else { return Ok(()) };
+        self.attempt(&batch, counts).await
+    }
+
+    /// Works a batch, and sometimes once more, which must change nothing.
+    async fn work(&mut self, batch: Batch, rng: &mut Rng, counts: &mut Counts) -> Result<(), Fault> {
+        let Some(report) = self.once(batch.clone(), counts).await? else { return Ok(()) };
         let again = rng.u8(0..3) == 0;
         let blocked = report.parked.iter().any(|pending| pending.reason != "wait");
         self.take(report, counts)?;
@@ -222,11 +232,11 @@ impl<'a> Driver<'a> {
             match worked {
                 Ok(report) if last.is_none() && parts.is_empty() => last = Some(report),
                 Ok(report) => merge(last.get_or_insert_default(), report),
-                Err(error) if !self.lenient => return Err(error.into()),
+                Err(error) if !self.lenient && !matches!(error, WorkError::TooMany) => return Err(error.into()),
                 Err(_) if part.events.len() + part.retries.len() > 1 => {
                     let events = part.events.split_off(part.events.len() / 2);
                     let retries = part.retries.split_off(part.retries.len() / 2);
-                    parts.push(Batch { events, retries, progress: part.progress.clone() });
+                    parts.push(Batch { events, retries, ..part.clone() });
                     parts.push(part);
                 }
                 Err(_) => {}
@@ -235,7 +245,7 @@ impl<'a> Driver<'a> {
         Ok(last)
     }
 
-    fn take(&mut self, report: Report, counts: &mut Counts) -> Result<(), Fault> {
+    pub(super) fn take(&mut self, report: Report, counts: &mut Counts) -> Result<(), Fault> {
         if let Some(latch) = report.latched.first().filter(|_| !self.lenient) {
             return Err(Fault::Broke(format!("a latch closed: {latch:?}")));
         }

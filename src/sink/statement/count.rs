@@ -1,0 +1,55 @@
+//! Statements that count and page through rows, without locks.
+
+use super::writes::value_bind;
+use super::{Builder, Dialect, Selection, Statement, as_text, conditions, equals, quote, transpose};
+
+/// Where a page of rows begins.
+pub(crate) struct Page<'a> {
+    /// The table's key, by which pages are ordered.
+    pub(crate) order: &'a [String],
+    /// The key of the last row of the page before.
+    pub(crate) after: Option<&'a [String]>,
+}
+
+/// How many rows carry the values, counted up to the selection's limit: one row with the number.
+pub(crate) fn number(dialect: Dialect, selection: &Selection<'_>) -> Option<Statement> {
+    let (builder, from) = matching(dialect, selection)?;
+    let sql = format!("SELECT CAST(count(*) AS text) FROM (SELECT 1 FROM {from} LIMIT {}) AS counted", selection.limit);
+    Some(builder.done(format!("counting rows of {}", selection.table.table_name()), sql))
+}
+
+/// Reads rows in the order of their key, as [`super::select`] does.
+pub(crate) fn page(dialect: Dialect, selection: &Selection<'_>, page: &Page<'_>) -> Option<Statement> {
+    let (mut builder, from) = matching(dialect, selection)?;
+    let table = selection.table;
+    let mut shown: Vec<String> = table.bound(selection.read).map(|column| as_text(dialect, column)).collect();
+    // In the place of the version, which nobody asks for here.
+    shown.push("''".to_owned());
+    let order: Vec<String> = page.order.iter().map(|column| format!("t.{}", quote(column))).collect();
+    let behind = page.after.map(|after| {
+        let last: Vec<String> =
+            table.bound(page.order).zip(after).map(|(column, text)| value_bind(&mut builder, column, text.clone())).collect();
+        format!(" AND ({}) > ({})", order.join(", "), last.join(", "))
+    });
+    let sql = format!(
+        "SELECT {} FROM {from}{} ORDER BY {} LIMIT {}",
+        shown.join(", "),
+        behind.unwrap_or_default(),
+        order.join(", "),
+        selection.limit
+    );
+    Some(builder.done(format!("reading rows of {}", table.table_name()), sql))
+}
+
+/// The rows that carry the values, as `FROM` text that ends in a condition.
+fn matching(dialect: Dialect, selection: &Selection<'_>) -> Option<(Builder, String)> {
+    let Selection { table, by, keys, when, .. } = selection;
+    if keys.is_empty() {
+        return None;
+    }
+    let mut builder = Builder::new(dialect);
+    let listed = builder.list(transpose(table.bound(by), keys));
+    let on: Vec<String> = table.bound(by).zip(&listed.columns).map(|(column, value)| equals(dialect, column, value)).collect();
+    let when = conditions(&mut builder, when);
+    Some((builder, format!("{} JOIN {} AS t ON {}{when}", listed.from, table.quoted, on.join(" AND "))))
+}

@@ -1,0 +1,276 @@
+//! Roots with more rows than one transaction takes: counted first, then worked a portion at a time (H48, H61, H62, H79, H84).
+
+use entail::engine::{Authority, Batch, Extent, LARGE, Portion, Report, Retry, WHOLE};
+
+use crate::support::postgres;
+use crate::support::wait::wait_for;
+use crate::support::worker::{DEADLINE, Shop};
+use crate::support::world::*;
+
+const LEVELS: &str = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
+  - { name: shop.order, table: orders, key: id, topic: shop.orders }
+  - { name: shop.line, table: lines, key: [order_id, number] }
+references:
+  - { name: order_customer, child: shop.order, columns: customer, parent: crm.customer, on_delete: cascade }
+  - { name: order_parent, child: shop.order, columns: parent, parent: shop.order, on_delete: cascade }
+  - { name: line_order, child: shop.line, columns: order_id, parent: shop.order, on_delete: cascade }
+limits: { rows_per_event: 130, rows: { count: 1000, per: 10m } }
+";
+
+/// Customer 3 has four orders of 30 lines each: 124 rows.
+fn tables(lines: i64) -> String {
+    let orders = (100..104).map(|id| {
+        let lines: String = (0..lines).map(|number| format!("INSERT INTO lines VALUES ({id}, {number}, '');")).collect();
+        format!("INSERT INTO orders VALUES ({id}, 3, NULL); {lines}")
+    });
+    format!("{ORDERS}{}", orders.collect::<String>())
+}
+
+async fn world(postgres: bool, lines: i64, rules: &str) -> World {
+    let mut world = World::new(postgres, CUSTOMERS, &tables(lines), rules).await;
+    sql(&world.shop, "INSERT INTO entail_progress (group_id, topic, \"partition\", epoch, next_offset, rules) VALUES ('it', 'crm.customers', 0, 1, 3, '')").await;
+    world.engine.rows_per_portion = 10;
+    world
+}
+
+async fn reasons(world: &World) -> Vec<String> {
+    world.pending().await.into_iter().map(|pending| pending.reason).collect()
+}
+
+/// The next portion, as the worker takes it; the first one counts.
+async fn portion(world: &World, width: Option<usize>) -> Report {
+    let pending = world.pending().await.pop().expect("a pending root");
+    let extent = match (pending.reason.as_str(), width) {
+        (WHOLE, _) => Extent::Whole,
+        (_, Some(width)) => Extent::Portion(Portion { width, counted: None }),
+        (_, None) => {
+            let most = world.engine.rows_allowed(&pending).await.expect("reads");
+            Extent::Portion(Portion::first(world.engine.count(&pending, most).await.expect("counts")))
+        }
+    };
+    let batch = Batch { retries: vec![Retry { pending, proven: None }], extent, ..Batch::default() };
+    world.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works")
+}
+
+async fn rows(world: &World) -> i64 {
+    let of = "SELECT CAST((SELECT count(*) FROM orders WHERE customer = 3) + (SELECT count(*) FROM lines WHERE order_id >= 100) AS TEXT)";
+    lines(&world.shop, of).await[0].parse().expect("a number")
+}
+
+async fn archived(world: &World) -> Vec<String> {
+    lines(&world.shop, "SELECT CAST(count(*) AS TEXT) || ' of ' || CAST(count(DISTINCT entity || row_key) AS TEXT) FROM entail_archive")
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h48_a_large_root_goes_a_portion_at_a_time_and_each_row_once() {
+    for postgres in [false, true] {
+        let mut world = world(postgres, 30, LEVELS).await;
+        world.gone(3).await;
+        assert_eq!((reasons(&world).await, rows(&world).await), (vec![LARGE.to_owned()], 124));
+        let (mut width, mut portions) = (None, 0);
+        while !world.pending().await.is_empty() {
+            let before = rows(&world).await;
+            let report = portion(&world, width).await;
+            let went = before - rows(&world).await;
+            assert!((1..=10).contains(&went), "{went} rows went with one portion");
+            width = Some(report.next_width);
+            portions += 1;
+        }
+        assert!((13..40).contains(&portions), "{portions} portions for 124 rows");
+        assert_eq!((rows(&world).await, archived(&world).await), (0, vec!["124 of 124".to_owned()]));
+        // What it took, it gives back.
+        let undone = world.undo(root(3), entail::undo::OnConflict::Fail, false).await;
+        assert_eq!((undone.left(), rows(&world).await), (0, 124));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h48_a_root_that_lives_again_halfway_ends_the_cascade_there() {
+    let mut world = world(true, 30, LEVELS).await;
+    world.gone(3).await;
+    portion(&world, None).await;
+    let left = rows(&world).await;
+    assert!((1..124).contains(&left));
+    sql(&world.crm, "INSERT INTO customers VALUES (3)").await;
+    let report = portion(&world, Some(8)).await;
+    assert_eq!((report.spared, rows(&world).await, world.pending().await.len()), (1, left, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h79_a_large_root_over_its_limit_loses_no_row_until_it_is_released() {
+    for postgres in [false, true] {
+        let mut world = world(postgres, 32, LEVELS).await;
+        world.gone(3).await;
+        let report = portion(&world, None).await;
+        assert_eq!((rows(&world).await, reasons(&world).await), (132, vec!["rows-per-event".to_owned()]));
+        let scope = report.latched.first().expect("a latch").scope.clone();
+        // A person looks, and lets it go: all that was shown, in portions.
+        let name = scope.strip_prefix("reference:").expect("a reference");
+        let rehearsal = entail::release::rehearse(&world.engine, name, &|_| {}).await.expect("rehearses");
+        assert_eq!(rehearsal.rows.values().sum::<u64>(), 132, "{rehearsal:?}");
+        let id = world.engine.model.databases.of_service("shop").expect("shop");
+        let database = &world.engine.model.databases.handle(id).database;
+        let mut session = database.begin().await.expect("begins");
+        assert!(entail::ledger::release(session.as_mut(), "it", &scope).await.expect("releases"));
+        entail::ledger::allow(session.as_mut(), database.dialect(), "it", &rehearsal.rows).await.expect("allows");
+        session.commit().await.expect("commits");
+        world.retry().await;
+        assert_eq!(reasons(&world).await, [LARGE]);
+        let mut width = None;
+        while !world.pending().await.is_empty() {
+            width = Some(portion(&world, width).await.next_width);
+            assert_ne!(reasons(&world).await, ["rows"], "the release is used up before its rows are gone");
+        }
+        assert_eq!((rows(&world).await, archived(&world).await), (0, vec!["132 of 132".to_owned()]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h80_a_large_root_over_the_window_loses_no_row() {
+    let mut world = world(true, 30, &LEVELS.replace("count: 1000", "count: 119")).await;
+    world.gone(3).await;
+    portion(&world, None).await;
+    assert_eq!((rows(&world).await, reasons(&world).await), (124, vec!["rows".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h26_a_restrict_deep_below_a_large_root_holds_all_of_it() {
+    let rules = LEVELS.replace("parent: shop.order, on_delete: cascade }\nlimits", "parent: shop.order, on_delete: restrict }\nlimits");
+    let mut world = world(true, 30, &rules.replace("rows_per_event: 130", "rows_per_event: 100000")).await;
+    // Many orders, and a line only at one of them.
+    sql(
+        &world.shop,
+        "DELETE FROM lines; INSERT INTO orders SELECT i, 3, NULL FROM generate_series(200, 300) i; INSERT INTO lines VALUES (300, 1, '')",
+    )
+    .await;
+    world.gone(3).await;
+    portion(&world, None).await;
+    assert_eq!((rows(&world).await, reasons(&world).await), (106, vec!["restrict".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_what_a_native_key_may_refuse_is_judged_whole() {
+    for (lets_go, left) in [(true, 0), (false, 124)] {
+        let mut world = world(true, 30, LEVELS).await;
+        // Line 15 of order 101 points at order 103, and no rule of ours leads from there to it.
+        sql(
+            &world.shop,
+            "ALTER TABLE lines ADD refers bigint REFERENCES orders (id); UPDATE lines SET refers = 103 WHERE (order_id, number) = (101, 15)",
+        )
+        .await;
+        if !lets_go {
+            sql(&world.shop, "UPDATE lines SET refers = 103 WHERE order_id = 20").await;
+        }
+        world.rebind(None).await;
+        world.gone(3).await;
+        portion(&world, None).await;
+        assert_eq!((rows(&world).await, reasons(&world).await), (124, vec![WHOLE.to_owned()]));
+        portion(&world, None).await;
+        assert_eq!(rows(&world).await, left, "{:?}", reasons(&world).await);
+        assert_eq!(reasons(&world).await.is_empty(), lets_go);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_what_a_native_key_would_refuse_halfway_is_judged_whole() {
+    let mut world = world(true, 30, LEVELS).await;
+    sql(&world.shop, "ALTER TABLE lines ADD refers bigint REFERENCES orders (id)").await;
+    world.rebind(None).await;
+    world.gone(3).await;
+    let width = portion(&world, None).await.next_width;
+    // Behind the count: a line that goes too, and is not in this portion.
+    sql(&world.shop, "DELETE FROM lines WHERE order_id = 100; UPDATE lines SET refers = 100 WHERE (order_id, number) = (103, 15)").await;
+    let mut reasons_met = Vec::new();
+    while !world.pending().await.is_empty() {
+        portion(&world, Some(width)).await;
+        reasons_met.extend(reasons(&world).await);
+        assert!(!reasons_met.contains(&"native-restrict".to_owned()), "{reasons_met:?}");
+    }
+    assert!(reasons_met.contains(&WHOLE.to_owned()) && rows(&world).await == 0, "{reasons_met:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h25_a_large_circle_is_counted_once_and_goes() {
+    let mut world = world(true, 0, LEVELS).await;
+    // A ring of 60 orders below order 100.
+    sql(&world.shop, "INSERT INTO orders SELECT i, NULL, CASE i WHEN 200 THEN 259 ELSE i - 1 END FROM generate_series(200, 259) i").await;
+    sql(&world.shop, "UPDATE orders SET parent = 259 WHERE id = 100; INSERT INTO orders VALUES (199, NULL, 100); UPDATE orders SET parent = 199 WHERE id = 200").await;
+    world.gone(3).await;
+    let mut width = None;
+    while !world.pending().await.is_empty() {
+        width = Some(portion(&world, width).await.next_width);
+    }
+    assert_eq!(lines(&world.shop, "SELECT CAST(id AS TEXT) FROM orders ORDER BY id").await, ["10", "11", "20"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_root_with_a_table_that_only_lets_go() {
+    let rules = LEVELS.replace(
+        "columns: order_id, parent: shop.order, on_delete: cascade",
+        "columns: order_id, parent: shop.order, on_delete: { set: { what: gone } }",
+    );
+    let mut world = world(true, 30, &rules).await;
+    world.gone(3).await;
+    let (mut width, mut portions) = (None, 0);
+    while !world.pending().await.is_empty() {
+        width = Some(portion(&world, width).await.next_width);
+        portions += 1;
+        assert!(portions < 100, "it does not end: {:?}", world.pending().await);
+    }
+    assert_eq!(
+        lines(&world.shop, "SELECT what || CAST(count(*) AS TEXT) FROM lines WHERE order_id >= 100 GROUP BY what").await,
+        ["gone120"]
+    );
+    assert_eq!(lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM orders WHERE customer = 3").await, ["0"]);
+}
+
+/// The real worker: a large root that somebody's lock holds up is in nobody's way, and goes on behind a kill -9.
+#[tokio::test(flavor = "multi_thread")]
+async fn h84_small_cascades_do_not_wait_for_a_large_one_that_a_kill_interrupts() {
+    let shop = Shop::open().await;
+    let rules = shop.rules().replace("rows_per_event: 10000", "rows_per_event: 100000");
+    std::fs::write(shop.dir.path().join("rules.yaml"), rules).expect("written");
+    shop.load(200, 0, 0).await;
+    // Customer 1 has 40 more orders of 600 parcels each: 24,043 rows with its first order.
+    shop.execute("shop", "INSERT INTO orders SELECT 1000 + i, 1 FROM generate_series(1, 40) i; ANALYZE").await;
+    shop.execute("shipping", "INSERT INTO parcels SELECT 1000 + i, j FROM generate_series(1, 40) i, generate_series(1, 600) j; ANALYZE")
+        .await;
+    let parcels = "SELECT count(*) FROM parcels WHERE order_id > 1000";
+    let mut first = shop.run("first", &[]);
+    first.until_owner().await;
+    // The very last parcel is somebody's.
+    let mut other = postgres::connect(&shop.urls["shipping"]).await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM parcels WHERE order_id = 1040 AND number = 600 FOR UPDATE")
+        .execute(&mut other)
+        .await
+        .expect("locked");
+    let goes = async |ids: std::ops::RangeInclusive<i64>| {
+        shop.execute("crm", &format!("DELETE FROM customers WHERE id BETWEEN {} AND {}", ids.start(), ids.end())).await;
+        shop.bed.produce(ids.flat_map(|id| shop.delete(id, 80_000_000 + id)).collect()).await;
+    };
+    goes(1..=1).await;
+    first.until_log("a portion of a large root is tried again").await;
+    goes(2..=100).await;
+    wait_for("the small cascades to be done", DEADLINE, async || {
+        (shop.count("shop", "SELECT count(*) FROM orders WHERE id BETWEEN 2 AND 100").await == 0).then_some(())
+    })
+    .await;
+    first.signal("KILL");
+    first.exit(DEADLINE).await;
+    let left = shop.count("shipping", parcels).await;
+    assert!((1..24_000).contains(&left), "{left} parcels are left");
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.expect("let go");
+    let mut second = shop.run("second", &["--until-end"]);
+    assert_eq!(second.exit(DEADLINE).await, 0, "{}", second.tail());
+    assert_eq!(shop.count("shipping", parcels).await + shop.count("shop", "SELECT count(*) FROM orders WHERE customer_id = 1").await, 0);
+    let archived = "SELECT count(*) * 1000000 + count(DISTINCT row_key) FROM entail_archive WHERE entity = 'shipping.parcel'";
+    assert_eq!(shop.count("shipping", archived).await, 24_200 * 1_000_000 + 24_200, "each parcel is archived once");
+    let longest = "SELECT max(n) FROM (SELECT count(*) AS n FROM entail_archive GROUP BY xmin) AS transactions";
+    assert!(shop.count("shipping", longest).await <= 5_000, "a portion is at most 5,000 rows");
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM entail_pending").await, 0);
+}
