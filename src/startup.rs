@@ -102,7 +102,7 @@ pub async fn open(config: &Config, patience: Duration) -> Result<Databases, Star
     for (service, location) in &config.databases {
         let database = location.open().map_err(|source| StartError::Url { service: service.clone(), source })?;
         while let Err(source) = databases.add(service, location.access, Arc::clone(&database)).await {
-            if source.disposition() != Disposition::Retry || Instant::now() >= deadline || is_refused(&source) {
+            if !may_answer_later(&source) || Instant::now() >= deadline {
                 return Err(StartError::Database { service: service.clone(), source });
             }
             tracing::warn!(service, error = %chain(&source), "the database cannot be reached yet");
@@ -112,9 +112,11 @@ pub async fn open(config: &Config, patience: Duration) -> Result<Databases, Star
     Ok(databases)
 }
 
-/// A wrong password does not become right by waiting.
-fn is_refused(error: &SinkError) -> bool {
-    matches!(error, SinkError::Database { fault: crate::sink::Fault::Authentication, .. })
+/// Whether it is worth waiting: a wrong password does not become right by it.
+#[must_use]
+pub fn may_answer_later(error: &SinkError) -> bool {
+    let is_refused = matches!(error, SinkError::Database { fault: crate::sink::Fault::Authentication, .. });
+    error.disposition() == Disposition::Retry && !is_refused
 }
 
 /// The rules of these settings, bound to their databases.

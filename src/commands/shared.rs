@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
 
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::error::{Disposition, Exit, chain};
 use crate::ledger;
-use crate::rules::render_text;
+use crate::rules::{RuleSet, render_text};
 use crate::startup::{self, StartError};
 use crate::value::Key;
 
@@ -56,8 +57,22 @@ impl Start {
         let (rules, warnings, files) = startup::read_rules(&config.rules)?;
         eprint!("{}", render_text(&warnings, &files));
         startup::refuse_on_missing(&rules)?;
-        let databases = startup::open(config, self.patience).await?;
-        let model = startup::bind(rules, databases).await?;
+        let deadline = Instant::now() + self.patience;
+        loop {
+            // A database may go away between any two of its steps.
+            match self.attempt(config, &rules, deadline.saturating_duration_since(Instant::now())).await {
+                Err(StartError::Database { service, source }) if startup::may_answer_later(&source) && Instant::now() < deadline => {
+                    tracing::warn!(service, error = %chain(&source), "the start is tried again");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn attempt(&self, config: &Config, rules: &RuleSet, patience: Duration) -> Result<Engine, StartError> {
+        let databases = startup::open(config, patience).await?;
+        let model = startup::bind(rules.clone(), databases).await?;
         for warning in &model.warnings {
             tracing::warn!(place = warning.place, help = warning.hint, "{}", warning.message);
         }

@@ -48,7 +48,8 @@ impl Postgres {
             let loopback = matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1" | "[::1]") || options.get_socket().is_some();
             options = options.ssl_mode(if loopback { PgSslMode::Disable } else { PgSslMode::VerifyFull });
         }
-        let options = options.application_name("entail").options(SESSION);
+        // Whoever names the process in the url finds it by that name in the server's views.
+        let options = if url.contains("application_name=") { options } else { options.application_name("entail") }.options(SESSION);
         let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(CONNECT_TIMEOUT).connect_lazy_with(options);
         Ok(Self { pool })
     }

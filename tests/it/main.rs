@@ -22,6 +22,7 @@ mod rebalance;
 mod released;
 mod replay;
 mod support;
+mod torture;
 mod undo;
 mod undo_again;
 mod unique_keys;

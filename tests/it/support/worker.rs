@@ -348,7 +348,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn start(dir: &Path, config: &Path, name: &str, arguments: &[&str]) -> Worker {
+    pub(crate) fn start(dir: &Path, config: &Path, name: &str, arguments: &[&str]) -> Worker {
         let (stdout, stderr) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.err")));
         let file = |path: &Path| File::create(path).expect("a file for the output");
         let mut command = Command::new(env!("CARGO_BIN_EXE_entail"));
@@ -395,6 +395,11 @@ impl Worker {
     pub(crate) async fn exit(&mut self, deadline: Duration) -> i32 {
         let what = format!("{} to end", self.name);
         wait_for(&what, deadline, async || self.child.try_wait().expect("a child of ours")).await.code().unwrap_or(-1)
+    }
+
+    /// The exit code, once it has ended; -1 if a signal ended it.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().expect("a child of ours").map(|status| status.code().unwrap_or(-1))
     }
 
     /// Whether it still runs.
