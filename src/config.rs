@@ -33,6 +33,16 @@ pub const DEFAULT_DEAD_LETTER_WINDOW: Duration = Duration::from_secs(60);
 /// How long a stop may take: below the 30 s after which orchestrators kill.
 pub const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(20);
 
+/// How a reference begins that the group has not run with yet (H78).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NewReferences {
+    /// In shadow, until a person promotes it.
+    #[default]
+    Shadow,
+    /// As the rules say.
+    AsWritten,
+}
+
 /// Everything in entail.yaml.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -50,6 +60,8 @@ pub struct Config {
     pub keep: Duration,
     /// How long a stop may take.
     pub shutdown: Duration,
+    /// How new references begin.
+    pub new_references: NewReferences,
 }
 
 /// How to reach Kafka.
@@ -135,7 +147,8 @@ struct Reader<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
 }
 
-const KEYS: [&str; 9] = ["version", "rules", "kafka", "databases", "batch", "dead_letters", "archive", "console", "shutdown"];
+const KEYS: [&str; 10] =
+    ["version", "rules", "kafka", "databases", "batch", "dead_letters", "archive", "console", "shutdown", "new_references"];
 
 impl Reader<'_> {
     fn config(&self, tree: &Node<'_>, problems: &mut Vec<Diagnostic>) -> Option<Config> {
@@ -159,6 +172,10 @@ impl Reader<'_> {
             archive.optional("keep").map_or(Some(DEFAULT_KEEP), |node| fields::duration(node, "`archive`: `keep`", problems))
         });
         let shutdown = top.optional("shutdown").map_or(Some(DEFAULT_SHUTDOWN), |node| fields::duration(node, "`shutdown`", problems));
+        let words = [("shadow", NewReferences::Shadow), ("as_written", NewReferences::AsWritten)];
+        let new_references = top.optional("new_references");
+        let new_references = new_references
+            .map_or(Some(NewReferences::default()), |node| fields::word(node, "`new_references`", "unknown-word", &words, problems));
         if let Some(console) = top.optional("console") {
             let problem = Diagnostic::warning("not-yet", console.spot, "this release has no console: `console` has no effect");
             problems.push(problem.hint("leave it out until it has"));
@@ -171,6 +188,7 @@ impl Reader<'_> {
             dead_letters: dead_letters?,
             keep: keep?,
             shutdown: shutdown?,
+            new_references: new_references?,
         })
     }
 

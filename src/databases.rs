@@ -13,6 +13,7 @@ use crate::sink::{Access, Database, SinkError};
 pub struct DatabaseId(pub usize);
 
 /// One open database.
+#[derive(Clone)]
 pub struct Handle {
     /// The services it serves, joined by `+`: its name in messages.
     pub name: String,
@@ -25,7 +26,7 @@ pub struct Handle {
 }
 
 /// All open databases.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Databases {
     handles: Vec<Handle>,
     services: BTreeMap<String, DatabaseId>,

@@ -12,7 +12,7 @@
 //! | [`telemetry`], [`config`] | how this process logs and connects | |
 //! | [`sink`] | databases behind one trait; the only SQL beside the ledger's | |
 //! | [`databases`], [`model`] | the databases by service; rules bound to tables | |
-//! | [`ledger`] | what each target database remembers | |
+//! | [`ledger`], [`newcomers`] | what each target database remembers; references that the group has not run with | |
 //! | `resolve`, `apply` | child rows under lock, then the look-up; a plan applied | |
 //! | [`engine`] | one batch from events to durable rows | |
 //! | `source`, [`dead_letter`] | the poll thread; records that can never succeed | |
@@ -48,6 +48,7 @@ pub mod feed;
 pub mod graph;
 pub mod ledger;
 pub mod model;
+pub mod newcomers;
 pub mod plan;
 pub mod release;
 pub mod replay;

@@ -100,6 +100,7 @@ impl Stage {
         // An empty fetch is held by the broker: short, so that a change is seen at once.
         let properties = [("fetch.wait.max.ms", "10"), ("session.timeout.ms", "6000")];
         Config {
+            new_references: crate::config::NewReferences::default(),
             rules: rules.to_owned(),
             kafka: Kafka {
                 brokers: self.brokers(),

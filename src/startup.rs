@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Disposition, chain};
 use crate::ledger::{self, Owner};
 use crate::model::{BindError, Model, Problem};
+use crate::newcomers::{self, Newcomers};
 use crate::rules::{self, Diagnostic, RuleSet, Severity, SourceFile};
 use crate::sink::{ConnectError, SinkError};
 use crate::source::assigned::Reader;
@@ -133,10 +134,14 @@ pub async fn model(config: &Config, patience: Duration) -> Result<Model, StartEr
 /// # Errors
 /// All disagreements.
 pub async fn bind(rules: RuleSet, databases: Databases) -> Result<Model, StartError> {
-    Model::bind(rules, databases).await.map_err(|error| match error {
+    Model::bind(rules, databases).await.map_err(unbound)
+}
+
+fn unbound(error: BindError) -> StartError {
+    match error {
         BindError::Problems(problems) => StartError::Problems(problems),
         BindError::Catalog { place, source } => StartError::Database { service: place, source },
-    })
+    }
 }
 
 /// Makes sure that every target has a ledger, and makes it if asked to.
@@ -155,12 +160,32 @@ pub async fn ledgers(model: &Model, migrate: bool) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Puts references that the group has not run with into shadow. With `note`, the ledgers take down what it runs with.
+///
+/// # Errors
+/// Those of the databases.
+pub async fn newcomers(model: Model, config: &Config, note: bool) -> Result<(Model, Option<Newcomers>), StartError> {
+    let found = newcomers::find(&model, &model.rules, &config.kafka.group, config.new_references, note).await;
+    let names = found.map_err(|source| StartError::Database { service: "of a reference".to_owned(), source })?;
+    if names.is_empty() {
+        return Ok((model, None));
+    }
+    for name in &names {
+        tracing::warn!(reference = name, "new to this group, so in shadow: `entail promote {name}` lets it write");
+    }
+    let newcomers = Newcomers { written: model.rules.clone(), names };
+    let bound = newcomers.bind(&model).await.map_err(unbound)?;
+    Ok((bound, Some(newcomers)))
+}
+
 /// Makes the engine of a model.
 #[must_use]
-pub fn engine(model: Model, config: &Config) -> Engine {
-    let owner = Owner { group: config.kafka.group.clone(), rules: model.rules.fingerprint() };
+pub fn engine(model: Model, newcomers: Option<Newcomers>, config: &Config) -> Engine {
+    let written = newcomers.as_ref().map_or(&model.rules, |newcomers| &newcomers.written);
+    let owner = Owner { group: config.kafka.group.clone(), rules: written.fingerprint() };
     Engine {
         model: Arc::new(model),
+        newcomers,
         owner,
         keep: config.keep,
         rows_per_transaction: ROWS_PER_TRANSACTION,
@@ -172,8 +197,7 @@ pub fn engine(model: Model, config: &Config) -> Engine {
 ///
 /// # Errors
 /// The first identity that is another one.
-pub async fn identities(engine: &Engine, cluster: Option<&str>) -> Result<(), StartError> {
-    let model = &engine.model;
+pub async fn identities(model: &Model, group: &str, cluster: Option<&str>) -> Result<(), StartError> {
     for id in model.targets() {
         let handle = model.databases.handle(id);
         let failed = |source| StartError::Database { service: handle.name.clone(), source };
@@ -181,9 +205,9 @@ pub async fn identities(engine: &Engine, cluster: Option<&str>) -> Result<(), St
         let kafka = cluster.map(|cluster| ("kafka cluster".to_owned(), cluster.to_owned()));
         let others = model.databases.iter().map(|(_, other)| (other.name.clone(), other.identity.clone()));
         for (name, found) in kafka.into_iter().chain(others) {
-            let pinned = ledger::pin_identity(session.as_mut(), &engine.owner.group, &name, &found).await.map_err(failed)?;
+            let pinned = ledger::pin_identity(session.as_mut(), group, &name, &found).await.map_err(failed)?;
             if pinned != found {
-                let (group, database) = (engine.owner.group.clone(), handle.name.clone());
+                let (group, database) = (group.to_owned(), handle.name.clone());
                 return Err(StartError::Identity { group, database, name, pinned, found });
             }
         }

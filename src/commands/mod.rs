@@ -12,6 +12,7 @@ mod check;
 mod demo;
 mod migrate;
 mod pause;
+mod promote;
 mod release;
 mod replay;
 mod run;
@@ -78,6 +79,9 @@ enum Command {
     /// Open a reference or partition that was latched.
     #[command(after_help = EXIT_CODES)]
     Release(release::Arguments),
+    /// Let a reference write that is new to the group.
+    #[command(after_help = EXIT_CODES)]
+    Promote(promote::Arguments),
     /// Put whole cascades back from the archive.
     #[command(after_help = EXIT_CODES)]
     Undo(undo::Arguments),
@@ -106,6 +110,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Pause(arguments) => pause::run(&global, &arguments, pause::Switch::Pause),
         Command::Resume(arguments) => pause::run(&global, &arguments, pause::Switch::Resume),
         Command::Release(arguments) => release::run(&global, &arguments),
+        Command::Promote(arguments) => promote::run(&global, &arguments),
         Command::Undo(arguments) => undo::run(&global, &arguments),
         Command::Archive(arguments) => archive::run(&global, &arguments),
         Command::Demo(arguments) => demo::run(&arguments),

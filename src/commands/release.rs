@@ -45,7 +45,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     let exit = runtime()?.block_on(async {
         let model = startup::model(&config, arguments.wait).await?;
         startup::ledgers(&model, false).await?;
-        let engine = startup::engine(model, &config);
+        let (model, newcomers) = startup::newcomers(model, &config, false).await?;
+        let engine = startup::engine(model, newcomers, &config);
         let exit = match &arguments.scope {
             None => list(&engine).await,
             Some(scope) => open(&engine, scope, arguments).await,

@@ -50,6 +50,8 @@ pub(super) struct Start {
     pub(super) migrate: bool,
     pub(super) patience: Duration,
     pub(super) topics_must_exist: bool,
+    /// The ledgers take down with which references the group runs.
+    pub(super) notes_references: bool,
 }
 
 impl Start {
@@ -79,9 +81,9 @@ impl Start {
         startup::ledgers(&model, self.migrate).await?;
         let topics = model.topics.keys().cloned().collect();
         let cluster = startup::kafka(config, topics, self.patience, self.topics_must_exist).await?;
-        let engine = startup::engine(model, config);
-        startup::identities(&engine, cluster.as_deref()).await?;
-        Ok(engine)
+        startup::identities(&model, &config.kafka.group, cluster.as_deref()).await?;
+        let (model, newcomers) = startup::newcomers(model, config, self.notes_references).await?;
+        Ok(startup::engine(model, newcomers, config))
     }
 }
 

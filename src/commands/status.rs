@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Format;
 use super::shared::{Global, failed, runtime};
+use crate::engine::{LARGE, PORTIONS, WHOLE};
 use crate::error::Exit;
 use crate::ledger::{self, Standing};
 use crate::startup::{self, StartError};
@@ -30,6 +31,8 @@ struct Part {
     name: String,
     standing: Standing,
     parked: Vec<[String; 6]>,
+    /// References that are new, and since when.
+    new: Vec<(String, String)>,
 }
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -47,7 +50,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
             let failed = |source| StartError::Database { service: handle.name.clone(), source };
             let standing = ledger::standing(&*handle.database, group).await.map_err(failed)?;
             let parked = ledger::parked(&*handle.database, group, arguments.parked).await.map_err(failed)?;
-            parts.push(Part { name: handle.name.clone(), standing, parked });
+            let known = ledger::known_references(&*handle.database, group).await.map_err(failed)?;
+            let new = known.into_iter().filter(|(_, known)| known.is_new).map(|(name, known)| (name, known.since)).collect();
+            parts.push(Part { name: handle.name.clone(), standing, parked, new });
         }
         model.databases.close().await;
         Ok::<_, StartError>(parts)
@@ -60,8 +65,13 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         Format::Json => println!("{}", as_json(group, &parts)),
         Format::Text => print!("{}", as_text(group, &parts)),
     }
-    let is_held = |part: &Part| !part.standing.latches.is_empty() || part.standing.pending.iter().any(|held| held.reason != "wait");
+    let is_held = |part: &Part| !part.standing.latches.is_empty() || part.standing.pending.iter().any(|held| !goes_on(&held.reason));
     Ok(if parts.iter().any(is_held) { Exit::Found } else { Exit::Done })
+}
+
+/// Whether a pending root needs nobody: it waits for its proof, or is worked in portions.
+fn goes_on(reason: &str) -> bool {
+    ["wait", LARGE, PORTIONS, WHOLE].contains(&reason)
 }
 
 /// What is shut, each scope once, with the databases that say so.
@@ -91,10 +101,10 @@ fn as_text(group: &str, parts: &[Part]) -> String {
             _ => format!("    entail release {scope}"),
         });
     }
-    for Part { name, standing, parked } in parts {
+    for Part { name, standing, parked, new } in parts {
         lines.push(format!("database {name}"));
         for held in &standing.pending {
-            let verb = if held.reason == "wait" { "wait" } else { "are parked" };
+            let verb = if goes_on(&held.reason) { "wait" } else { "are parked" };
             let detail = if held.detail.is_empty() { String::new() } else { format!(": {}", held.detail) };
             lines.push(format!("  {} roots of {} {verb} ({}{detail}), since {}", held.roots, held.entity, held.reason, held.since));
         }
@@ -109,6 +119,10 @@ fn as_text(group: &str, parts: &[Part]) -> String {
             };
             lines.push(format!("  {}: {} rows {what} in {} cascades, last {}", done.reference, done.rows, done.cascades, done.last));
         }
+        for (name, since) in new {
+            lines.push(format!("  {name}: new since {since}, in shadow until it is promoted"));
+            lines.push(format!("    entail promote {name}"));
+        }
         lines.extend(
             standing.shadow.iter().map(|(name, rows, since)| format!("  {name}: {rows} rows would have changed (shadow), since {since}")),
         );
@@ -122,7 +136,7 @@ fn as_text(group: &str, parts: &[Part]) -> String {
 }
 
 fn as_json(group: &str, parts: &[Part]) -> serde_json::Value {
-    let part = |Part { name, standing, parked }: &Part| {
+    let part = |Part { name, standing, parked, new }: &Part| {
         let latches = standing
             .latches
             .iter()
@@ -144,6 +158,7 @@ fn as_json(group: &str, parts: &[Part]) -> serde_json::Value {
             "database": name, "latches": latches.collect::<Vec<_>>(), "pending": pending.collect::<Vec<_>>(),
             "parked": parked.collect::<Vec<_>>(), "progress": progress.collect::<Vec<_>>(), "references": references.collect::<Vec<_>>(),
             "shadow": shadow.collect::<Vec<_>>(),
+            "new": new.iter().map(|(name, since)| json!({"reference": name, "since": since})).collect::<Vec<_>>(),
             "archive": {"rows": standing.archived, "undone": standing.undone, "oldest": standing.oldest},
         })
     };

@@ -193,8 +193,8 @@ async fn engine(config: &Config) -> Result<Arc<crate::engine::Engine>, DemoError
     startup::ledgers(&model, true).await?;
     let topics = model.topics.keys().cloned().collect();
     let cluster = startup::kafka(config, topics, DEADLINE, true).await?;
-    let engine = startup::engine(model, config);
-    startup::identities(&engine, cluster.as_deref()).await?;
+    startup::identities(&model, &config.kafka.group, cluster.as_deref()).await?;
+    let engine = startup::engine(model, None, config);
     Ok(Arc::new(engine))
 }
 

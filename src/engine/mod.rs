@@ -13,6 +13,7 @@ use crate::error::Disposition;
 use crate::graph::{EdgeId, TargetId};
 use crate::ledger::{self, Epoch, Latch, Owner, Pending};
 use crate::model::Model;
+use crate::newcomers::Newcomers;
 use crate::plan::Seen;
 use crate::resolve::{self, Trouble};
 use crate::sink::SinkError;
@@ -225,6 +226,8 @@ impl WorkError {
 pub struct Engine {
     /// Rules, graph and tables.
     pub model: Arc<Model>,
+    /// Its references that are new to the group, and in shadow.
+    pub newcomers: Option<Newcomers>,
     /// Whose ledger.
     pub owner: Owner,
     /// How long row images are kept.

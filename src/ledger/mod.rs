@@ -9,6 +9,7 @@ use crate::sink::{Database, Row, Session, SinkError, Statement};
 use crate::value::{Cell, Key};
 
 mod archive;
+mod known;
 mod latches;
 mod moves;
 mod operations;
@@ -23,6 +24,7 @@ pub use archive::{
     Archived, Choice, Images, Left, Stump, Told, Uprooted, archived, cascades, cascades_below, cascades_beside, clock, images_of, left,
     left_to_undo, mark_undone, uprooted,
 };
+pub use known::{Known, forget_references, known_references, note_references, promote};
 pub use latches::{EVERYTHING, GAP, Latch, PAUSE, PAUSED, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
 pub use operations::{allow, allowances, count_shadow, decide, last_decision, pause, resume, spend};
@@ -123,7 +125,7 @@ pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError
         Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
         Err(other) => return Err(other),
     };
-    if version == "4" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
+    if version == "5" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
 }
 
 /// Forgets what is older than it need be: row images past their time, key changes that are done.

@@ -19,6 +19,18 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// What the reference joins, whatever it does: its tables, columns and conditions. `rules` is the rule set that holds it.
+    #[must_use]
+    pub fn shape(&self, rules: &RuleSet) -> String {
+        let Self { name: _, child, columns, parent, parent_columns, when, matching: _, on_delete: _, on_update: _, on_missing: _, mode: _ } =
+            self;
+        let when: Vec<Value> = when.iter().map(|When { column, values }| json!([column, values])).collect();
+        let (child, parent) = (entity(rules.entity(*child)), entity(rules.entity(*parent)));
+        hash(&json!([child, columns, parent, parent_columns, when]))
+    }
+}
+
 impl RuleSet {
     /// 64 hexadecimal digits that change with anything that the rules say, order included; comments and layout do not matter.
     #[must_use]

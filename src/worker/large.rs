@@ -81,6 +81,13 @@ impl Large {
         }
     }
 
+    /// Counts all roots again before they go on.
+    pub(super) fn count_anew(&mut self) {
+        self.counting = None;
+        self.roots.iter_mut().for_each(|(_, extent)| *extent = None);
+        self.roots.extend(self.taken.take().map(|(pending, _)| (pending, None)));
+    }
+
     /// Forgets the roots of partitions that are worked by others now.
     pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
         let is_theirs = |pending: &Pending| partitions.contains(&pending.cause.partition);

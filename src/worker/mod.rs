@@ -179,7 +179,7 @@ struct Worker<'a> {
     mark_at: Instant,
     expire_at: Instant,
     decisions_at: Instant,
-    asking: Option<JoinHandle<BTreeMap<DatabaseId, i64>>>,
+    asking: Option<JoinHandle<waiting::Decisions>>,
     /// The last decision of people that was seen, per database.
     decisions: BTreeMap<DatabaseId, i64>,
     settle_by: Option<Instant>,

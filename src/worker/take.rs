@@ -72,7 +72,7 @@ async fn try_take(engine: &Engine, partitions: &BTreeMap<TopicPartition, Waterma
         let mut session = database.begin().await?;
         for partition in taken {
             // A group's first start reads from the beginning; a database that joins later starts where the group is (H78).
-            let first = known.get(partition).copied().unwrap_or_else(|| beginning(partitions, partition));
+            let first = known.get(partition).copied().unwrap_or_else(|| first(engine, partitions, partition));
             let taken = ledger::take(session.as_mut(), &engine.owner, partition, first).await?;
             takeover.epochs.insert((id, partition.clone()), taken.epoch);
             let start = takeover.start.entry(partition.clone()).or_insert(taken.next);
@@ -110,6 +110,14 @@ pub(crate) fn gap(next: NextOffset, marks: Watermarks) -> Option<String> {
         Some(format!("the ledger asks for offset {}, and the topic ends at {}: it was re-created or cut; {way_out}", next.0, marks.high))
     } else {
         None
+    }
+}
+
+/// Where a partition begins that the group has not read: what was there before a new reference is not its affair (H78).
+fn first(engine: &Engine, partitions: &BTreeMap<TopicPartition, Watermarks>, partition: &TopicPartition) -> NextOffset {
+    match (&engine.newcomers, partitions.get(partition)) {
+        (Some(newcomers), Some(marks)) if newcomers.are_all_of(&engine.model, &partition.topic) => NextOffset(marks.high),
+        _ => beginning(partitions, partition),
     }
 }
 

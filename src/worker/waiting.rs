@@ -9,10 +9,12 @@ use tokio::time::Instant;
 
 use super::{DECISIONS, EXPIRE, RETRY_PARKED, Worker, markers, take};
 use crate::change::{self, Record, TopicPartition, TopicSpec};
+use crate::config::NewReferences;
 use crate::databases::DatabaseId;
-use crate::engine::{Retry, is_large};
+use crate::engine::{Engine, Retry, is_large};
 use crate::error::chain;
 use crate::ledger;
+use crate::newcomers::{self, Newcomers};
 use crate::source::{Command, Source, Watermarks};
 
 /// Parked roots tried again at once: a page.
@@ -25,6 +27,42 @@ const MARK: Duration = Duration::from_secs(1);
 /// A pass over all pending roots: the databases that still have some, each with the last one of the page before.
 #[derive(Debug)]
 pub(super) struct Pass(BTreeMap<DatabaseId, Option<ledger::Pending>>);
+
+/// What people have decided meanwhile.
+pub(super) struct Decisions {
+    /// The last one of each database.
+    last: BTreeMap<DatabaseId, i64>,
+    /// The engine to go on with, if references were promoted.
+    engine: Option<Engine>,
+}
+
+/// The engine without the shadow of references that were promoted; `None` as long as none was.
+async fn promoted(engine: &Engine, begin: NewReferences) -> Option<Engine> {
+    let before = engine.newcomers.as_ref()?;
+    // The shape of a reference does not depend on its mode.
+    let found = newcomers::find(&engine.model, &before.written, &engine.owner.group, begin, false).await;
+    let names: BTreeSet<String> = match found {
+        Ok(found) => before.names.intersection(&found).cloned().collect(),
+        Err(error) => {
+            tracing::debug!(error = %chain(&error), "the ledger's references cannot be read now");
+            return None;
+        }
+    };
+    if names == before.names {
+        return None;
+    }
+    let after = Newcomers { written: before.written.clone(), names };
+    match after.bind(&engine.model).await {
+        Ok(model) => {
+            tracing::info!(promoted = ?before.names.difference(&after.names).collect::<Vec<_>>(), "references were promoted");
+            Some(Engine { model: Arc::new(model), newcomers: Some(after), owner: engine.owner.clone(), ..*engine })
+        }
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "promoted references cannot be bound to their tables: start again to see why");
+            None
+        }
+    }
+}
 
 impl Worker<'_> {
     /// The partitions that are worked. One that stands still keeps its roots with it.
@@ -113,6 +151,7 @@ impl Worker<'_> {
     /// Asks, in a task: a database that is down must not hold the loop up.
     fn ask_for_decisions(&mut self) {
         let engine = Arc::clone(&self.shared.engine);
+        let begin = self.config.new_references;
         self.asking.get_or_insert_with(|| {
             tokio::spawn(async move {
                 let mut decisions = BTreeMap::new();
@@ -122,15 +161,23 @@ impl Worker<'_> {
                         Err(error) => tracing::debug!(error = %chain(&error), "the ledger's decisions cannot be read now"),
                     }
                 }
-                decisions
+                Decisions { last: decisions, engine: promoted(&engine, begin).await }
             })
         });
     }
 
     /// A release or the end of a pause: what is parked is tried again now.
-    pub(super) fn on_decisions(&mut self, decisions: BTreeMap<DatabaseId, i64>) {
+    pub(super) fn on_decisions(&mut self, decisions: Decisions) {
         self.asking = None;
-        for (id, last) in decisions {
+        if let Some(engine) = decisions.engine {
+            // Places in the graph may be others now: what waits is looked at anew.
+            self.shared.engine = Arc::new(engine);
+            self.waitlist.forget_all();
+            self.large.count_anew();
+            self.retries.clear();
+            (self.retry_at, self.pass, self.has_looked_at_pending) = (Instant::now(), None, false);
+        }
+        for (id, last) in decisions.last {
             if self.decisions.insert(id, last).is_some_and(|before| before != last) {
                 (self.retry_at, self.pass) = (Instant::now(), None);
             }

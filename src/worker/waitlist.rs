@@ -51,6 +51,11 @@ impl Waitlist {
         self.worked.remove(partition);
     }
 
+    /// Forgets all roots; what has been read stays known.
+    pub(crate) fn forget_all(&mut self) {
+        self.entries.clear();
+    }
+
     /// Whether a pending root waits here.
     pub(crate) fn holds(&self, pending: &crate::ledger::Pending) -> bool {
         self.entries.values().any(|entry| {

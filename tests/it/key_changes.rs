@@ -281,7 +281,7 @@ async fn h77_key_changes_are_still_known_when_a_reference_was_added_in_another_d
     }
     let model = startup::bind(rules, databases).await.unwrap_or_else(|error| panic!("{error:?}"));
     startup::ledgers(&model, true).await.expect("ledgers");
-    bench.engine = startup::engine(model, &config);
+    bench.engine = startup::engine(model, None, &config);
     bench.epochs = bench.take_over("crm.main.members").await;
     // Another 1 came and went.
     let records = [member(&mut bench, "c", (1, 71), 20, &[]), member(&mut bench, "d", (1, 71), 30, &[])];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules from top to bottom: each may use those before it, and itself.
-const ORDER: [&str; 27] = [
+const ORDER: [&str; 28] = [
     "error",
     "value",
     "backoff",
@@ -18,6 +18,7 @@ const ORDER: [&str; 27] = [
     "databases",
     "model",
     "ledger",
+    "newcomers",
     "resolve",
     "apply",
     "engine",

@@ -15,6 +15,7 @@ mod large;
 mod latches;
 mod layout;
 mod live;
+mod newcomers;
 mod oracle;
 mod parked;
 mod proof;

@@ -76,7 +76,7 @@ impl Bench {
         }
         let model = startup::bind(rules, databases).await.unwrap_or_else(|error| panic!("{error:?}"));
         startup::ledgers(&model, true).await.expect("ledgers");
-        let engine = startup::engine(model, &config);
+        let engine = startup::engine(model, None, &config);
         let mut bench = Bench { stage, engine, script, epochs: BTreeMap::new(), offset: 0, _dir: dir };
         for topic in bench.engine.model.topics.keys() {
             let epochs = bench.take_over(topic).await;

@@ -46,7 +46,7 @@ impl Local {
         let databases = startup::open(&self.config, Duration::from_secs(5)).await.expect("the databases open");
         let model = startup::bind(rules, databases).await.unwrap_or_else(|error| panic!("{error:?}"));
         startup::ledgers(&model, true).await.expect("the ledgers are made");
-        Arc::new(startup::engine(model, &self.config))
+        Arc::new(startup::engine(model, None, &self.config))
     }
 
     pub(crate) async fn start(&self) -> Running {

@@ -105,6 +105,7 @@ impl World {
         let owner = Owner { group: "it".to_owned(), rules: model.rules.fingerprint() };
         let engine = Engine {
             model: Arc::new(model),
+            newcomers: None,
             owner,
             keep: Duration::from_secs(3600),
             rows_per_transaction: 50_000,
