@@ -54,6 +54,8 @@ pub struct Edge {
     pub on_update: OnUpdate,
     /// Applied, or only counted.
     pub mode: Mode,
+    /// Whether rows are archived before they go or change by it.
+    pub archive: bool,
     /// Where it comes from.
     pub origin: Origin,
     /// A native key of the same columns sees to it that who points at a row by it means that row.
@@ -305,6 +307,7 @@ mod tests {
                 on_delete: OnDelete::Cascade,
                 on_update: OnUpdate::NoAction,
                 mode: Mode::Enforce,
+                archive: true,
                 origin: Origin::Native,
                 is_native: true,
             },

@@ -19,6 +19,11 @@ pub(crate) struct Archiving<'a> {
     pub(crate) cascades: &'a [String],
 }
 
+/// Whether the rows of a step are kept: if any reference that reached them says so.
+fn is_kept(model: &Model, step: &Step) -> bool {
+    step.edges.iter().any(|edge| model.graph.edge(*edge).archive)
+}
+
 /// Keeps the rows of a step as they are.
 pub(super) async fn archive(
     model: &Model,
@@ -28,6 +33,9 @@ pub(super) async fn archive(
     step: &Step,
     archiving: &Archiving<'_>,
 ) -> Result<(), SinkError> {
+    if !is_kept(model, step) {
+        return Ok(());
+    }
     let entity = &model.graph.node(step.entity).name;
     let (shape, columns) = shape(&bound.table);
     ledger::note_shape(session, &shape, entity, &columns).await?;
@@ -68,6 +76,9 @@ pub(super) async fn note_after(
     archiving: &Archiving<'_>,
 ) -> Result<(), SinkError> {
     let StepAction::Update(assignments) = &step.action else { return Ok(()) };
+    if !is_kept(model, step) {
+        return Ok(());
+    }
     let node = model.graph.node(step.entity);
     let now = |row: &StepRow| -> Option<Vec<String>> {
         node.key.iter().zip(row.key.parts()).map(|(column, part)| after(assignments, row, column, part)).collect()

@@ -172,7 +172,9 @@ fn text(undone: &Undone) {
         println!("nothing is left to put back");
     }
     for (entity, rows) in &undone.lost {
-        println!("  {rows} rows cannot be put back: {entity} no longer has them, or the rules no longer lead there");
+        println!(
+            "  {rows} rows cannot be put back: {entity} has them no longer, or never had (`archive: none`), or the rules no longer lead there"
+        );
     }
     for (entity, key) in &undone.missing_roots {
         println!("{entity} {key} itself is still missing: rows under it are orphans until it returns");

@@ -205,6 +205,7 @@ impl Binder<'_> {
                 on_delete,
                 on_update: reference.on_update,
                 mode: reference.mode,
+                archive: reference.archive,
                 origin: Origin::Rule(id),
                 is_native: false,
             },

@@ -128,6 +128,7 @@ fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> 
             },
             on_update: OnUpdate::NoAction,
             mode: Mode::Enforce,
+            archive: true,
             origin: Origin::Native,
             is_native: true,
         },

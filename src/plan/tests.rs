@@ -21,6 +21,7 @@ fn edge(name: &str, (child, column): (u32, &str), parent: u32, on_delete: OnDele
         on_delete,
         on_update: OnUpdate::NoAction,
         mode: Mode::Enforce,
+        archive: true,
         origin: Origin::Rule(ReferenceId(0)),
         is_native: false,
     };

@@ -23,8 +23,20 @@ impl Reference {
     /// What the reference joins, whatever it does: its tables, columns and conditions. `rules` is the rule set that holds it.
     #[must_use]
     pub fn shape(&self, rules: &RuleSet) -> String {
-        let Self { name: _, child, columns, parent, parent_columns, when, matching: _, on_delete: _, on_update: _, on_missing: _, mode: _ } =
-            self;
+        let Self {
+            name: _,
+            child,
+            columns,
+            parent,
+            parent_columns,
+            when,
+            matching: _,
+            on_delete: _,
+            on_update: _,
+            on_missing: _,
+            mode: _,
+            archive: _,
+        } = self;
         let when: Vec<Value> = when.iter().map(|When { column, values }| json!([column, values])).collect();
         let (child, parent) = (entity(rules.entity(*child)), entity(rules.entity(*parent)));
         hash(&json!([child, columns, parent, parent_columns, when]))
@@ -57,7 +69,7 @@ fn entity(entity: &Entity) -> Value {
 }
 
 fn reference(reference: &Reference, rules: &RuleSet) -> Value {
-    let Reference { name, child, columns, parent, parent_columns, when, matching, on_delete: delete, on_update, on_missing, mode } =
+    let Reference { name, child, columns, parent, parent_columns, when, matching, on_delete: delete, on_update, on_missing, mode, archive } =
         reference;
     let when: Vec<Value> = when.iter().map(|When { column, values }| json!([column, values])).collect();
     let missing = on_missing.as_ref().map(|OnMissing { wait, then }| json!([wait.as_secs(), wait.subsec_nanos(), missing(then)]));
@@ -86,6 +98,7 @@ fn reference(reference: &Reference, rules: &RuleSet) -> Value {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",
         },
+        archive,
     ])
 }
 

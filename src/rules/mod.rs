@@ -116,6 +116,8 @@ pub struct Reference {
     pub on_missing: Option<OnMissing>,
     /// The file's mode, unless the reference has its own.
     pub mode: Mode,
+    /// Whether rows are archived before they go or change by it: only then can they be put back.
+    pub archive: bool,
 }
 
 /// A condition on a child column: equal to one of these texts.

@@ -324,3 +324,26 @@ async fn h94_what_is_purged_is_nowhere_in_the_ledger() {
         assert_eq!(vec![everything.to_string()], all);
     }
 }
+
+/// What the law forbids to keep is not kept, and undo says so instead of bringing half of a cascade back in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn h94_rows_of_a_reference_without_an_archive_are_kept_nowhere_and_undo_says_so() {
+    for postgres in [false, true] {
+        let rules = crate::support::world::THINGS.replace("on_delete: cascade }", "on_delete: cascade, archive: none }");
+        let tables = "CREATE TABLE things (id bigint PRIMARY KEY, customer bigint, t text); CREATE INDEX ON_things ON things (customer);
+            CREATE TABLE others (id bigint PRIMARY KEY, customer bigint, t text); CREATE INDEX ON_others ON others (customer);
+            INSERT INTO things VALUES (1, 1, 'canary'), (2, 1, 'canary'); INSERT INTO others VALUES (3, 1, 'kept');";
+        let mut world = World::new(postgres, CUSTOMERS, tables, &rules).await;
+        world.gone(1).await;
+        assert_eq!(lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM things").await, ["0"]);
+        let kept = "SELECT entity || ' ' || CAST(count(*) AS TEXT) FROM entail_archive GROUP BY entity";
+        assert_eq!(lines(&world.shop, kept).await, ["shop.other 1"]);
+        let canary = "SELECT CAST(count(*) AS TEXT) FROM entail_archive WHERE image LIKE '%canary%'";
+        assert_eq!(lines(&world.shop, canary).await, ["0"]);
+        let undone = world.undo(root(1), OnConflict::Fail, false).await;
+        assert!(!undone.is_written, "half of a cascade comes back only when asked for");
+        let undone = world.undo(root(1), OnConflict::Skip, false).await;
+        assert_eq!(undone.lost, [("the archive".to_owned(), 2)], "two rows cannot come back");
+        assert_eq!(lines(&world.shop, "SELECT CAST(customer AS TEXT) FROM others").await, ["1"]);
+    }
+}

@@ -12,8 +12,22 @@ use crate::rules::fields::{self, Fields, Word, texts};
 use crate::rules::syntax::{Node, Spot, Value};
 use crate::rules::{Match, Mode, OnUpdate, Reference, When};
 
-const KEYS: [&str; 12] =
-    ["name", "child", "columns", "parent", "parent_columns", "when", "match", "on_delete", "on_update", "on_missing", "mode", "one_to_one"];
+const KEYS: [&str; 13] = [
+    "name",
+    "child",
+    "columns",
+    "parent",
+    "parent_columns",
+    "when",
+    "match",
+    "on_delete",
+    "on_update",
+    "on_missing",
+    "mode",
+    "archive",
+    "one_to_one",
+];
+const ARCHIVES: [(&str, bool); 2] = [("keep", true), ("none", false)];
 const MATCHES: [(&str, Match); 2] = [("simple", Match::Simple), ("full", Match::Full)];
 
 /// A reference as far as it could be read.
@@ -38,6 +52,7 @@ pub(super) struct ReferenceDraft<'f> {
     mode: Option<Mode>,
     /// Whether it has a mode of its own.
     pub(super) mode_written: bool,
+    archive: bool,
     one_to_one: Option<Spot<'f>>,
 }
 
@@ -63,6 +78,8 @@ impl<'f> ReferenceDraft<'f> {
             Some(node) => fields::word(node, &format!("{what}: `mode`"), "unknown-mode", &MODES, problems),
             None => file_mode,
         };
+        let archive = fields.optional("archive");
+        let archive = archive.and_then(|node| fields::word(node, &format!("{what}: `archive`"), "unknown-archive", &ARCHIVES, problems));
         let one_to_one = fields.optional("one_to_one").and_then(|node| one_to_one(node, &what, problems));
         Some(Self {
             spot: name.as_ref().map_or(node.spot, |name| name.spot),
@@ -81,6 +98,7 @@ impl<'f> ReferenceDraft<'f> {
             has_on_missing: fields.mentions("on_missing"),
             mode,
             mode_written: fields.mentions("mode"),
+            archive: archive.unwrap_or(true),
             one_to_one,
             what,
         })
@@ -107,6 +125,7 @@ impl<'f> ReferenceDraft<'f> {
             on_update: self.on_update.as_ref().map_or(OnUpdate::NoAction, |placed| placed.action),
             on_missing: self.on_missing.as_ref().map(|placed| placed.action.build()),
             mode: self.mode?,
+            archive: self.archive,
         })
     }
 }
