@@ -14,7 +14,7 @@
 //! | [`databases`], [`model`] | the databases by service; rules bound to tables | |
 //! | [`ledger`], [`newcomers`] | what each target database remembers; references that the group has not run with | |
 //! | `resolve`, `apply` | child rows under lock, then the look-up; a plan applied | |
-//! | [`engine`] | one batch from events to durable rows | |
+//! | [`watch`], [`engine`] | whether the databases still are what they were; one batch from events to durable rows | |
 //! | `source`, [`dead_letter`] | the poll thread; records that can never succeed | |
 //! | [`worker`], [`replay`] | the loop; the same stages over old records | |
 //! | [`undo`], [`release`] | whole cascades, put back from the archive; what a latch holds back | |
@@ -61,4 +61,5 @@ pub mod startup;
 pub mod telemetry;
 pub mod undo;
 pub mod value;
+pub mod watch;
 pub mod worker;

@@ -8,15 +8,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::databases::Databases;
+use crate::databases::{DatabaseId, Databases};
 use crate::engine::Engine;
 use crate::error::{Disposition, chain};
 use crate::ledger::{self, Owner};
 use crate::model::{BindError, Model, Problem};
 use crate::newcomers::{self, Newcomers};
 use crate::rules::{self, Diagnostic, RuleSet, Severity, SourceFile};
-use crate::sink::{ConnectError, SinkError};
+use crate::sink::{Access, ConnectError, SinkError};
 use crate::source::assigned::Reader;
+use crate::watch;
 
 /// Rows that one transaction takes at the most, unless one root alone has more.
 const ROWS_PER_TRANSACTION: usize = 20_000;
@@ -160,6 +161,26 @@ pub async fn ledgers(model: &Model, migrate: bool) -> Result<(), StartError> {
     Ok(())
 }
 
+/// The databases that keep a ledger, without a look at tables or rules: what must work when those are not as they should be.
+///
+/// # Errors
+/// A database that cannot be used, or none with a ledger.
+pub async fn keepers(config: &Config, patience: Duration) -> Result<(Databases, Vec<DatabaseId>), StartError> {
+    let databases = open(config, patience).await?;
+    let (mut keepers, mut without) = (Vec::new(), None);
+    for (id, handle) in databases.iter().filter(|(_, handle)| handle.access == Access::Write) {
+        match ledger::exists(&*handle.database, &handle.name).await {
+            Ok(()) => keepers.push(id),
+            Err(source @ SinkError::NoLedger { .. }) => without = Some(StartError::Database { service: handle.name.clone(), source }),
+            Err(source) => return Err(StartError::Database { service: handle.name.clone(), source }),
+        }
+    }
+    match without.filter(|_| keepers.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok((databases, keepers)),
+    }
+}
+
 /// Puts references that the group has not run with into shadow. With `note`, the ledgers take down what it runs with.
 ///
 /// # Errors
@@ -186,6 +207,7 @@ pub fn engine(model: Model, newcomers: Option<Newcomers>, config: &Config) -> En
     Engine {
         model: Arc::new(model),
         newcomers,
+        marks: Arc::default(),
         owner,
         keep: config.keep,
         rows_per_transaction: ROWS_PER_TRANSACTION,
@@ -212,6 +234,19 @@ pub async fn identities(model: &Model, group: &str, cluster: Option<&str>) -> Re
             }
         }
         session.commit().await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Compares where the databases' logs end with what the ledgers remember: before the first event is read.
+///
+/// # Errors
+/// Those of the databases.
+pub async fn look_back(engine: &Engine) -> Result<(), StartError> {
+    let failed = |source| StartError::Database { service: "of a log".to_owned(), source };
+    for finding in watch::remember(&engine.model, &engine.owner.group, &engine.marks).await.map_err(failed)? {
+        engine.halt(&finding).await.map_err(failed)?;
+        tracing::error!(reason = finding.reason, detail = finding.detail, "references were latched until they are released");
     }
     Ok(())
 }

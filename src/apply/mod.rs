@@ -61,6 +61,8 @@ fn blame(step: &Step, error: SinkError) -> Trouble {
         | SinkError::OtherRules { .. }
         | SinkError::NoLedger { .. }
         | SinkError::Paused { .. }
+        | SinkError::Rewound { .. }
+        | SinkError::Drifted { .. }
         | SinkError::Standby => false,
     };
     Trouble { error, edges: if at_fault { step.edges.clone() } else { Vec::new() } }

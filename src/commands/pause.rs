@@ -35,18 +35,24 @@ pub(super) fn run(global: &Global, arguments: &Arguments, switch: Switch) -> any
     };
     let group = &config.kafka.group;
     let switched = runtime()?.block_on(async {
-        let model = startup::model(&config, arguments.wait).await?;
-        startup::ledgers(&model, false).await?;
-        let (scope, databases) = match &arguments.reference {
-            None => (ledger::EVERYTHING.to_owned(), model.targets()),
-            Some(name) => match model.graph.edges().map(|(_, edge)| edge).find(|edge| edge.name == *name) {
-                Some(edge) => (format!("reference:{name}"), [model.database_of(edge.child)].into()),
-                None => return Ok(None),
-            },
+        let (databases, keepers) = startup::keepers(&config, arguments.wait).await?;
+        let (scope, concerned) = match &arguments.reference {
+            None => (ledger::EVERYTHING.to_owned(), keepers),
+            Some(name) => {
+                let (rules, ..) = startup::read_rules(&config.rules)?;
+                let native = name.strip_prefix("native:").and_then(|name| name.split_once('.'));
+                let service = match (rules.references.iter().find(|reference| reference.name == *name), native) {
+                    (Some(reference), _) => rules.entity(reference.child).service.clone(),
+                    (None, Some((service, _))) => service.to_owned(),
+                    (None, None) => return Ok(None),
+                };
+                let Some(id) = databases.of_service(&service) else { return Ok(None) };
+                (format!("reference:{name}"), vec![id])
+            }
         };
         let mut changed = false;
-        for id in databases {
-            let handle = model.databases.handle(id);
+        for id in concerned {
+            let handle = databases.handle(id);
             let failed = |source| StartError::Database { service: handle.name.clone(), source };
             let mut session = handle.database.begin().await.map_err(failed)?;
             changed |= match switch {
@@ -59,7 +65,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments, switch: Switch) -> any
             };
             session.commit().await.map_err(failed)?;
         }
-        model.databases.close().await;
+        databases.close().await;
         Ok::<_, StartError>(Some((scope, changed)))
     });
     match switched {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::Format;
 use super::shared::{Global, bar, failed, runtime};
+use crate::config::Config;
 use crate::databases::Handle;
 use crate::engine::Engine;
 use crate::error::Exit;
@@ -43,14 +44,12 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         Err(exit) => return Ok(exit),
     };
     let exit = runtime()?.block_on(async {
+        let Some(scope) = &arguments.scope else { return list(&config, arguments.wait).await };
         let model = startup::model(&config, arguments.wait).await?;
         startup::ledgers(&model, false).await?;
         let (model, newcomers) = startup::newcomers(model, &config, false).await?;
         let engine = startup::engine(model, newcomers, &config);
-        let exit = match &arguments.scope {
-            None => list(&engine).await,
-            Some(scope) => open(&engine, scope, arguments).await,
-        };
+        let exit = open(&engine, scope, arguments).await;
         engine.model.databases.close().await;
         exit
     });
@@ -62,10 +61,11 @@ fn failing(handle: &Handle) -> impl Fn(crate::sink::SinkError) -> StartError {
     move |source| StartError::Database { service: service.clone(), source }
 }
 
-async fn list(engine: &Engine) -> Result<Exit, StartError> {
-    for id in engine.model.targets() {
-        let handle = engine.model.databases.handle(id);
-        for latch in ledger::latches_now(&*handle.database, &engine.owner.group).await.map_err(failing(handle))? {
+async fn list(config: &Config, patience: Duration) -> Result<Exit, StartError> {
+    let (databases, keepers) = startup::keepers(config, patience).await?;
+    for id in keepers {
+        let handle = databases.handle(id);
+        for latch in ledger::latches_now(&*handle.database, &config.kafka.group).await.map_err(failing(handle))? {
             println!("{}: {} ({})", latch.scope, latch.reason, latch.detail);
         }
     }

@@ -62,7 +62,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     };
     let runtime = runtime()?;
     let exit = runtime.block_on(async {
-        let start = Start { migrate: false, patience: arguments.wait, topics_must_exist: true, notes_references: false };
+        let start = Start { migrate: false, patience: arguments.wait, topics_must_exist: true, is_worker: false };
         let engine = match start.engine(&config).await {
             Ok(engine) => Arc::new(engine),
             Err(error) => return failed(&error),

@@ -50,12 +50,8 @@ async fn work(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     let (accounts, seen) = watch::channel(Accounts::default());
     listen(stop.clone(), seen.clone(), arguments.format)?;
-    let start = Start {
-        migrate: arguments.migrate,
-        patience: arguments.wait,
-        topics_must_exist: !arguments.allow_missing_topics,
-        notes_references: true,
-    };
+    let start =
+        Start { migrate: arguments.migrate, patience: arguments.wait, topics_must_exist: !arguments.allow_missing_topics, is_worker: true };
     let engine = tokio::select! {
         () = stop.cancelled() => return Ok(Exit::Done),
         engine = start.engine(config) => match engine {

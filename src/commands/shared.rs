@@ -50,8 +50,8 @@ pub(super) struct Start {
     pub(super) migrate: bool,
     pub(super) patience: Duration,
     pub(super) topics_must_exist: bool,
-    /// The ledgers take down with which references the group runs.
-    pub(super) notes_references: bool,
+    /// It works for the group: the ledgers take down what it runs with.
+    pub(super) is_worker: bool,
 }
 
 impl Start {
@@ -82,8 +82,12 @@ impl Start {
         let topics = model.topics.keys().cloned().collect();
         let cluster = startup::kafka(config, topics, self.patience, self.topics_must_exist).await?;
         startup::identities(&model, &config.kafka.group, cluster.as_deref()).await?;
-        let (model, newcomers) = startup::newcomers(model, config, self.notes_references).await?;
-        Ok(startup::engine(model, newcomers, config))
+        let (model, newcomers) = startup::newcomers(model, config, self.is_worker).await?;
+        let engine = startup::engine(model, newcomers, config);
+        if self.is_worker {
+            startup::look_back(&engine).await?;
+        }
+        Ok(engine)
     }
 }
 

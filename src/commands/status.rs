@@ -42,11 +42,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     };
     let group = &config.kafka.group;
     let parts = runtime()?.block_on(async {
-        let model = startup::model(&config, arguments.wait).await?;
-        startup::ledgers(&model, false).await?;
+        let (databases, keepers) = startup::keepers(&config, arguments.wait).await?;
         let mut parts = Vec::new();
-        for id in model.targets() {
-            let handle = model.databases.handle(id);
+        for id in keepers {
+            let handle = databases.handle(id);
             let failed = |source| StartError::Database { service: handle.name.clone(), source };
             let standing = ledger::standing(&*handle.database, group).await.map_err(failed)?;
             let parked = ledger::parked(&*handle.database, group, arguments.parked).await.map_err(failed)?;
@@ -54,7 +53,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
             let new = known.into_iter().filter(|(_, known)| known.is_new).map(|(name, known)| (name, known.since)).collect();
             parts.push(Part { name: handle.name.clone(), standing, parked, new });
         }
-        model.databases.close().await;
+        databases.close().await;
         Ok::<_, StartError>(parts)
     });
     let parts = match parts {

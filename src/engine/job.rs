@@ -196,6 +196,7 @@ impl Job<'_> {
             self.count_shadow(&would, &plan);
         }
         self.latch_the_exceeded(&plan);
+        self.look_at_the_columns(&plan).await?;
         self.check_defaults(&plan).await?;
         let cascades = judged.cascade_ids(self);
         let archiving = apply::Archiving { group: &self.engine.owner.group, keep: self.engine.keep, cascades: &cascades };
@@ -265,7 +266,7 @@ impl Job<'_> {
         records.len() + self.batch.retries.len() <= 1
     }
 
-    fn edges_at(&self, target: TargetId) -> Vec<EdgeId> {
+    pub(super) fn edges_at(&self, target: TargetId) -> Vec<EdgeId> {
         self.model.graph.edges_at(target).filter(|(_, edge)| edge.origin != Origin::Native).map(|(edge, _)| edge).collect()
     }
 
@@ -280,6 +281,7 @@ impl Job<'_> {
             }
         }
         let presence = resolve::look_up(self.model, &asked).await?;
+        self.look_at_the_parents(&asked, &presence).await?;
         let confirmed = collected.roots().filter(|(_, root)| {
             let missing = !presence.of(root.target, &root.key);
             match &root.fate {

@@ -18,7 +18,9 @@ use crate::plan::Seen;
 use crate::resolve::{self, Trouble};
 use crate::sink::SinkError;
 use crate::value::Key;
+use crate::watch::{self, Finding, Marks};
 
+mod doubts;
 mod history;
 mod job;
 mod judge;
@@ -228,6 +230,8 @@ pub struct Engine {
     pub model: Arc<Model>,
     /// Its references that are new to the group, and in shadow.
     pub newcomers: Option<Newcomers>,
+    /// Where the logs of its databases had ended.
+    pub marks: Arc<Marks>,
     /// Whose ledger.
     pub owner: Owner,
     /// How long row images are kept.
@@ -306,6 +310,14 @@ impl Engine {
             return BTreeSet::new();
         }
         trouble.edges.iter().map(|edge| latch(&self.model, *edge, "halted", &trouble.error.to_string())).collect()
+    }
+
+    /// Shuts the references that a finding concerns.
+    ///
+    /// # Errors
+    /// Those of the databases.
+    pub async fn halt(&self, finding: &Finding) -> Result<(), SinkError> {
+        self.shut(&finding.edges, &watch::latches(&self.model, finding)).await
     }
 
     /// Shuts latches in a transaction of their own, in the databases of the references' children.

@@ -111,3 +111,16 @@ pub async fn pin_identity(session: &mut dyn Session, group: &str, name: &str, id
     let rows = session.query(&Statement::fixed("reading a pinned identity", sql, vec![text(group), text(name)])).await?;
     Ok(rows.first().map(|row| cell(row, 0).to_owned()).unwrap_or_default())
 }
+
+/// Keeps under a name what a database says of itself now, and returns what was kept before.
+///
+/// # Errors
+/// Those of the database.
+pub async fn renew_identity(session: &mut dyn Session, group: &str, name: &str, now: &str) -> Result<String, SinkError> {
+    let before = pin_identity(session, group, name, now).await?;
+    if before != now {
+        let sql = "UPDATE entail_identity SET identity = $3 WHERE group_id = $1 AND name = $2";
+        session.execute(&Statement::fixed("renewing an identity", sql, vec![text(group), text(name), text(now)])).await?;
+    }
+    Ok(before)
+}

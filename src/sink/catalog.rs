@@ -36,6 +36,8 @@ pub struct TableRef {
 pub struct Column {
     /// Its name.
     pub name: String,
+    /// Which column of the table it is, and of which type: another one that takes its name has another mark (H74). SQLite has none.
+    pub mark: String,
     /// Its type, as far as values go.
     pub kind: ColumnType,
     /// The type's name for a cast, quoted, without a length (`varchar(3)[]` would cut keys, H54).

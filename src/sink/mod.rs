@@ -173,6 +173,24 @@ pub enum SinkError {
         /// The reason given.
         why: String,
     },
+    /// The log of a database that is asked for parents ends before where it ended already: it was restored, or is another one (H15).
+    #[error("the log of database `{database}` ends at {now}, and had been at {before}: it was restored or failed over, and may lack rows")]
+    Rewound {
+        /// The database.
+        database: String,
+        /// Where it had ended.
+        before: u64,
+        /// Where it ends.
+        now: u64,
+    },
+    /// Columns that are used are not those that the rules were bound to any more (H74).
+    #[error("the columns {columns} of {table} have changed")]
+    Drifted {
+        /// The table.
+        table: String,
+        /// Their names.
+        columns: String,
+    },
     /// A look-up was answered by a server that is not the primary (H66).
     #[error("the server is a standby, not a primary")]
     Standby,
@@ -206,6 +224,8 @@ impl SinkError {
             | Self::NoLedger { .. }
             | Self::Swallowed { .. }
             | Self::Unnamed { .. }
+            | Self::Rewound { .. }
+            | Self::Drifted { .. }
             | Self::DefaultWithoutParent { .. } => Disposition::Halt,
         }
     }
@@ -232,6 +252,8 @@ impl SinkError {
             Self::DefaultWithoutParent { .. } => "create the parent that the column's default names, or change the default or the rule",
             Self::Unnamed { .. } => "give the row a whole key, or name another unique key of the table in the rules",
             Self::Paused { .. } => "`entail resume` goes on",
+            Self::Drifted { .. } => "compare the rules with the table, start the workers again, then `entail release`",
+            Self::Rewound { .. } => "bring its rows up to date, look for children whose parents it lost, then `entail release`",
             Self::Standby => "point the url at the primary, never at a replica or a read pool",
             Self::Swallowed { .. } => "look at the triggers and rules of the table",
         }

@@ -252,7 +252,8 @@ const TABLE: &str = "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.rel
 // Domains are followed to their base type (three levels are plenty).
 const COLUMNS: &str = "SELECT a.attname::text, b.typname::text, bn.nspname::text, a.atttypmod::int8, NOT a.attnotnull,
         CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
-        a.attgenerated <> '', a.attidentity = 'a', coalesce(co.collisdeterministic, true)
+        a.attgenerated <> '', a.attidentity = 'a', coalesce(co.collisdeterministic, true),
+        a.attnum::text || ':' || a.atttypid::text || ':' || a.attcollation::text
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_type AS t2 ON t.typtype = 'd' AND t2.oid = t.typbasetype
@@ -310,6 +311,7 @@ fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
     let modifier: i64 = row.try_get(3)?;
     Ok(Column {
         name: row.try_get(0)?,
+        mark: row.try_get(9)?,
         kind: if type_schema == "pg_catalog" { kind(&type_name, modifier) } else { ColumnType::Other(type_name.clone()) },
         cast: format!("{}.{}", quote(&type_schema), quote(&type_name)),
         nullable: row.try_get(4)?,

@@ -310,6 +310,7 @@ fn column(row: &SqliteRow) -> Result<(Column, i64), sqlx::Error> {
     Ok((
         Column {
             name: row.try_get(0)?,
+            mark: String::new(),
             kind: kind(&declared),
             cast: String::new(),
             nullable: not_null == 0 && place == 0,

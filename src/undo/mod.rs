@@ -477,6 +477,8 @@ fn refusal(error: &UndoError) -> Option<&'static str> {
         | SinkError::NoLedger { .. }
         | SinkError::Unnamed { .. }
         | SinkError::Paused { .. }
+        | SinkError::Rewound { .. }
+        | SinkError::Drifted { .. }
         | SinkError::DefaultWithoutParent { .. }
         | SinkError::Standby => None,
     }

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Ended, Owned, RunError, Worker, joined};
+use super::{Ended, Owned, RunError, Worker, joined, watching};
 use crate::source::{Command, Source};
 
 /// With `--until-end`: how long roots may wait for their proof after the end was reached.
 const SETTLE: Duration = Duration::from_secs(15);
+
+/// How long a stop waits for the ledgers to take down where the databases' logs end.
+const KEEP: Duration = Duration::from_secs(2);
 
 impl Worker<'_> {
     /// With `--until-end`: everything that stood in the topics at the start is done, and nothing waits that could still be proven soon.
@@ -40,6 +43,7 @@ impl Worker<'_> {
                 Err(_) => tracing::warn!("a batch was still in flight at the deadline; it is done again at the next start"),
             }
         }
+        watching::keep(&self.shared.engine, deadline.saturating_duration_since(Instant::now()).min(KEEP)).await;
         for (_, drained) in self.drains.drain(..) {
             // A poll thread that no longer listens has ended.
             _ = drained.send(());

@@ -32,6 +32,7 @@ mod outcome;
 mod take;
 mod waiting;
 pub(crate) mod waitlist;
+mod watching;
 
 use accounts::Accounts;
 use attempt::{Done, Name, Prepared, Shared};
@@ -39,6 +40,7 @@ use awaited::{answered, finished, joined, names, next_marker, rest};
 use large::Large;
 use take::Takeover;
 use waitlist::Waitlist;
+use watching::Watching;
 
 /// How often parked roots are tried again.
 const RETRY_PARKED: Duration = Duration::from_secs(60);
@@ -128,6 +130,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
         waitlist: Waitlist::default(),
         retries: Vec::new(),
         large: Large::default(),
+        watching: Watching::new(),
         retry_at: Instant::now() + RETRY_PARKED,
         mark_at: Instant::now(),
         expire_at: Instant::now() + EXPIRE,
@@ -175,6 +178,7 @@ struct Worker<'a> {
     waitlist: Waitlist,
     retries: Vec<Retry>,
     large: Large,
+    watching: Watching,
     retry_at: Instant,
     mark_at: Instant,
     expire_at: Instant,
@@ -204,6 +208,7 @@ impl Worker<'_> {
             self.start_batch();
             self.ask_for_ends(&source);
             self.large.start_counting(&self.shared.engine);
+            self.watching.start_if_due(&self.shared.engine);
             if self.is_at_end() {
                 break Ok(());
             }
@@ -232,6 +237,7 @@ impl Worker<'_> {
                 Some(record) = next_marker(&mut follower) => self.on_marker(&record),
                 decisions = finished(self.asking.as_mut()) => self.on_decisions(joined(decisions)?),
                 ends = answered(self.ends.as_mut()) => self.on_ends(ends),
+                found = finished(self.watching.look()) => self.on_look(joined(found)?),
                 counted = finished(self.large.counting()) => self.large.on_counted(joined(counted)?),
                 // 6. Time: a batch that has waited, parked roots, markers, expiry.
                 () = tokio::time::sleep_until(wake_at) => self.on_time().await,
@@ -253,11 +259,20 @@ impl Worker<'_> {
         let flush = self.open_since.filter(|_| self.in_flight.is_none()).map(|since| since + self.config.batch.linger);
         let mark = (!self.waitlist.is_empty()).then_some(self.mark_at);
         let settle = self.settle_by.filter(|at| *at > Instant::now());
-        [flush, mark, settle, self.large.wake_at(), Some(self.retry_at), Some(self.expire_at), Some(self.decisions_at)]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.retry_at)
+        [
+            flush,
+            mark,
+            settle,
+            self.large.wake_at(),
+            self.watching.wake_at(),
+            Some(self.retry_at),
+            Some(self.expire_at),
+            Some(self.decisions_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(self.retry_at)
     }
 
     fn on_record(&mut self, Fetched { assignment, record }: Fetched) {
@@ -278,7 +293,7 @@ impl Worker<'_> {
                 self.was_assigned = true;
                 let (engine, stop) = (Arc::clone(&self.shared.engine), self.shared.stop.clone());
                 self.topic_sizes.extend(topic_sizes);
-                let task = tokio::spawn(take::take(engine, partitions.clone(), stop));
+                let task = tokio::spawn(take::take(engine, partitions.clone(), self.topic_sizes.clone(), stop));
                 self.taking = Some(Taking { task, assignment, partitions, start_at });
             }
             Control::Revoked { partitions, drained } => {

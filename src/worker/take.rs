@@ -16,7 +16,7 @@ use crate::databases::DatabaseId;
 use crate::engine::Engine;
 use crate::error::{Disposition, chain};
 use crate::ledger::{self, Epoch, Latch};
-use crate::sink::SinkError;
+use crate::sink::{Session, SinkError};
 use crate::source::Watermarks;
 
 const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration::from_secs(10)) {
@@ -40,10 +40,15 @@ pub(crate) fn scope(partition: &TopicPartition) -> String {
 }
 
 /// Takes partitions over, however long the databases are away.
-pub(crate) async fn take(engine: Arc<Engine>, partitions: BTreeMap<TopicPartition, Watermarks>, stop: CancellationToken) -> Takeover {
+pub(crate) async fn take(
+    engine: Arc<Engine>,
+    partitions: BTreeMap<TopicPartition, Watermarks>,
+    topic_sizes: BTreeMap<String, usize>,
+    stop: CancellationToken,
+) -> Takeover {
     let mut attempt = NonZeroU32::MIN;
     loop {
-        match try_take(&engine, &partitions).await {
+        match try_take(&engine, &partitions, &topic_sizes).await {
             Ok(takeover) => return takeover,
             Err(error) if error.disposition() == Disposition::Halt => return Takeover { fatal: Some(error), ..Takeover::default() },
             Err(error) => tracing::warn!(error = %chain(&error), attempt, "partitions cannot be taken over yet"),
@@ -57,7 +62,11 @@ pub(crate) async fn take(engine: Arc<Engine>, partitions: BTreeMap<TopicPartitio
     }
 }
 
-async fn try_take(engine: &Engine, partitions: &BTreeMap<TopicPartition, Watermarks>) -> Result<Takeover, SinkError> {
+async fn try_take(
+    engine: &Engine,
+    partitions: &BTreeMap<TopicPartition, Watermarks>,
+    topic_sizes: &BTreeMap<String, usize>,
+) -> Result<Takeover, SinkError> {
     let mut takeover = Takeover::default();
     let mut by_database: BTreeMap<DatabaseId, Vec<&TopicPartition>> = BTreeMap::new();
     for partition in partitions.keys() {
@@ -78,6 +87,10 @@ async fn try_take(engine: &Engine, partitions: &BTreeMap<TopicPartition, Waterma
             let start = takeover.start.entry(partition.clone()).or_insert(taken.next);
             *start = (*start).min(taken.next);
         }
+        for (topic, size) in topic_sizes.iter().filter(|(topic, _)| engine.model.reach_of_topic(topic).contains(&id)) {
+            let grown = grown(engine, session.as_mut(), topic, *size).await?;
+            ledger::shut(session.as_mut(), database.dialect(), &engine.owner.group, &grown).await?;
+        }
         latches.extend(ledger::latches(session.as_mut(), &engine.owner.group).await?);
         session.commit().await?;
     }
@@ -96,6 +109,29 @@ async fn try_take(engine: &Engine, partitions: &BTreeMap<TopicPartition, Waterma
         takeover.halted.insert(partition.clone(), reason);
     }
     Ok(takeover)
+}
+
+/// The partitions that are to be shut because their topic has grown: a key's old and new records stand in two of them, without an order. Deletes do
+/// not care, copies and key changes do (H28).
+async fn grown(engine: &Engine, session: &mut dyn Session, topic: &str, size: usize) -> Result<BTreeSet<Latch>, SinkError> {
+    let (group, model) = (&engine.owner.group, &engine.model);
+    let name = format!("partitions of {topic}");
+    let before = ledger::pin_identity(session, group, &name, &size.to_string()).await?.parse().unwrap_or(size);
+    if size <= before {
+        // A broker that has not heard of the growth yet says less.
+        return Ok(BTreeSet::new());
+    }
+    ledger::renew_identity(session, group, &name, &size.to_string()).await?;
+    let entities = model.topics.get(topic).map(|spec| spec.entities.as_slice()).unwrap_or_default();
+    let needs_order = |entity| model.replicas_of(entity).next().is_some() || model.graph.keys_may_change(entity);
+    if !entities.iter().any(|spec| needs_order(spec.entity)) {
+        tracing::warn!(topic, before, size, "the topic has more partitions; deletes do not depend on their order");
+        return Ok(BTreeSet::new());
+    }
+    let detail = format!("{topic} had {before} partitions and has {size}: release this one when the old ones have been read to their ends");
+    let partition = |place: usize| TopicPartition { topic: Arc::from(topic), partition: i32::try_from(place).unwrap_or(i32::MAX) };
+    let latch = |place| Latch { scope: scope(&partition(place)), reason: "partitions-grown".to_owned(), detail: detail.clone() };
+    Ok((before..size).map(latch).collect())
 }
 
 /// Why a partition cannot go on at this offset: the topic no longer holds it, or does not hold it yet.

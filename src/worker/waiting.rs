@@ -55,7 +55,13 @@ async fn promoted(engine: &Engine, begin: NewReferences) -> Option<Engine> {
     match after.bind(&engine.model).await {
         Ok(model) => {
             tracing::info!(promoted = ?before.names.difference(&after.names).collect::<Vec<_>>(), "references were promoted");
-            Some(Engine { model: Arc::new(model), newcomers: Some(after), owner: engine.owner.clone(), ..*engine })
+            Some(Engine {
+                model: Arc::new(model),
+                newcomers: Some(after),
+                marks: Arc::clone(&engine.marks),
+                owner: engine.owner.clone(),
+                ..*engine
+            })
         }
         Err(error) => {
             tracing::error!(error = %chain(&error), "promoted references cannot be bound to their tables: start again to see why");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules from top to bottom: each may use those before it, and itself.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "error",
     "value",
     "backoff",
@@ -21,6 +21,7 @@ const ORDER: [&str; 28] = [
     "newcomers",
     "resolve",
     "apply",
+    "watch",
     "engine",
     "source",
     "dead_letter",

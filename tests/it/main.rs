@@ -8,6 +8,7 @@ mod demo;
 mod faults;
 mod gaps;
 mod guards;
+mod halts;
 mod history;
 mod in_process;
 mod key_changes;

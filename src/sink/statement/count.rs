@@ -1,7 +1,7 @@
 //! Statements that count and page through rows, without locks.
 
 use super::writes::value_bind;
-use super::{Builder, Dialect, Selection, Statement, as_text, conditions, equals, quote, transpose};
+use super::{Builder, Dialect, ListColumn, Selection, Statement, TableRef, as_text, conditions, equals, quote, transpose};
 
 /// Where a page of rows begins.
 pub(crate) struct Page<'a> {
@@ -39,6 +39,23 @@ pub(crate) fn page(dialect: Dialect, selection: &Selection<'_>, page: &Page<'_>)
         selection.limit
     );
     Some(builder.done(format!("reading rows of {}", table.table_name()), sql))
+}
+
+/// The marks of all columns of these tables: a table's place in the list, a column, its mark. `None` where columns have none.
+pub(crate) fn marks(dialect: Dialect, tables: &[&TableRef]) -> Option<Statement> {
+    if dialect == Dialect::Sqlite || tables.is_empty() {
+        return None;
+    }
+    let mut builder = Builder::new(dialect);
+    let listed = builder.list(vec![ListColumn::text(tables.iter().map(|table| table.quoted.clone()))]);
+    let sql = format!(
+        "SELECT {}::text, a.attname::text, a.attnum::text || ':' || a.atttypid::text || ':' || a.attcollation::text
+        FROM {} JOIN pg_catalog.pg_attribute AS a ON a.attrelid = to_regclass({}) WHERE a.attnum > 0 AND NOT a.attisdropped",
+        listed.ordinal,
+        listed.from,
+        listed.columns.join(", ")
+    );
+    Some(builder.done("looking at the columns".to_owned(), sql))
 }
 
 /// The rows that carry the values, as `FROM` text that ends in a condition.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -102,6 +102,21 @@ impl Bed {
         .await;
         let wanted = usize::try_from(partitions).expect("a number of partitions");
         wait_for(&format!("topic {topic}"), DEADLINE, async || (self.high_watermarks(topic).await.len() == wanted).then_some(())).await;
+    }
+
+    /// Gives a topic more partitions.
+    pub(crate) async fn add_partitions(&self, topic: &str, all: usize) {
+        let (bootstrap, name) = (self.kafka.clone(), topic.to_owned());
+        let runtime = tokio::runtime::Handle::current();
+        blocking(move || {
+            let admin: AdminClient<DefaultClientContext> = client(&bootstrap).create().expect("an admin client");
+            let made = runtime.block_on(admin.create_partitions([&NewPartitions::new(&name, all)], &AdminOptions::new()));
+            for result in made.expect("an answer from the broker") {
+                result.unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
+            }
+        })
+        .await;
+        wait_for(&format!("topic {topic}"), DEADLINE, async || (self.high_watermarks(topic).await.len() == all).then_some(())).await;
     }
 
     /// Makes the broker forget what a partition holds, as its retention would.

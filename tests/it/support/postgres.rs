@@ -69,6 +69,22 @@ impl Cluster {
         blocking(move || server.stop("fast")).await;
     }
 
+    /// Keeps a copy of it as it is now; it is stopped for that moment.
+    pub(crate) async fn keep_copy(&self) {
+        self.stop().await;
+        let server = self.0.clone();
+        blocking(move || server.copy("data", "copy")).await;
+        self.start().await;
+    }
+
+    /// Goes back to the copy, as a restore from a backup does.
+    pub(crate) async fn restore_copy(&self) {
+        self.stop().await;
+        let server = self.0.clone();
+        blocking(move || server.copy("copy", "data")).await;
+        self.start().await;
+    }
+
     /// Ends it as a power cut does. `start` then recovers from the log.
     pub(crate) async fn crash(&self) {
         let server = self.0.clone();
@@ -132,6 +148,12 @@ impl Server {
 
     fn stop(&self, mode: &str) {
         self.run("pg_ctl", &["stop", "-D", &self.path("data"), "-m", mode, "-w", "-t", "60"]);
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        drop(std::fs::remove_dir_all(self.path(to)));
+        let copied = Command::new("cp").args(["-a", &self.path(from), &self.path(to)]).status();
+        assert!(copied.expect("`cp` is there").success(), "the cluster's directory is copied");
     }
 
     fn run(&self, name: &str, arguments: &[&str]) {

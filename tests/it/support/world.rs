@@ -106,6 +106,7 @@ impl World {
         let engine = Engine {
             model: Arc::new(model),
             newcomers: None,
+            marks: Arc::default(),
             owner,
             keep: Duration::from_secs(3600),
             rows_per_transaction: 50_000,

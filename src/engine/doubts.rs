@@ -1,0 +1,61 @@
+//! Whether what the databases say can be believed: the same logs, no shorter, and the same columns as when the rules were bound.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::job::{Failure, Job};
+use crate::databases::DatabaseId;
+use crate::graph::{EdgeId, TargetId};
+use crate::plan::Plan;
+use crate::resolve::{Asked, Presence, Trouble};
+use crate::rules::EntityId;
+use crate::sink::{TableRef, statement};
+use crate::watch;
+
+impl Job<'_> {
+    /// Looks at the databases that have just said of parents that they are missing. One that was restored says so of all that it lost; its log tells
+    /// (H15). One whose column became another says so of every key; the catalog tells (H74).
+    pub(super) async fn look_at_the_parents(&mut self, asked: &Asked, presence: &Presence) -> Result<(), Failure> {
+        let doubted = self.doubted(asked, presence);
+        for (id, targets) in doubted {
+            let handle = self.model.databases.handle(id);
+            let edges: Vec<EdgeId> = targets.iter().flat_map(|target| self.edges_at(*target)).collect();
+            self.engine.marks.check(id, handle).await.map_err(|error| Trouble { error, edges })?;
+            let parents: BTreeSet<EntityId> = targets.iter().map(|target| self.model.graph.target(*target).entity).collect();
+            let parents: Vec<EntityId> = parents.into_iter().collect();
+            let Some(statement) = statement::marks(handle.database.dialect(), &self.tables(&parents)) else { continue };
+            watch::compare(self.model, &parents, &handle.database.read(&statement).await?)?;
+        }
+        Ok(())
+    }
+
+    /// The targets of which some key is missing, by database. What is shut already is not believed anyway.
+    fn doubted(&self, asked: &Asked, presence: &Presence) -> BTreeMap<DatabaseId, Vec<TargetId>> {
+        let mut doubted: BTreeMap<DatabaseId, Vec<TargetId>> = BTreeMap::new();
+        for (target, keys) in asked {
+            let is_open = self.edges_at(*target).iter().any(|edge| !self.latched.contains(edge));
+            if is_open && keys.iter().any(|key| !presence.of(*target, key)) {
+                doubted.entry(self.model.database_of(self.model.graph.target(*target).entity)).or_default().push(*target);
+            }
+        }
+        doubted
+    }
+
+    /// Looks at the columns of what is about to change. Its rows are locked, so the columns stay what they are to the commit (H74).
+    pub(super) async fn look_at_the_columns(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let mut changing: BTreeMap<DatabaseId, BTreeSet<EntityId>> = BTreeMap::new();
+        for step in &plan.steps {
+            changing.entry(self.model.database_of(step.entity)).or_default().insert(step.entity);
+        }
+        for (id, entities) in changing {
+            let entities: Vec<EntityId> = entities.into_iter().collect();
+            let statement = statement::marks(self.model.databases.handle(id).database.dialect(), &self.tables(&entities));
+            let (Some(session), Some(statement)) = (self.sessions.get_mut(&id), statement) else { continue };
+            watch::compare(self.model, &entities, &session.query(&statement).await?)?;
+        }
+        Ok(())
+    }
+
+    fn tables(&self, entities: &[EntityId]) -> Vec<&TableRef> {
+        entities.iter().map(|entity| &self.model.table(*entity).table).collect()
+    }
+}

@@ -1,0 +1,186 @@
+//! Whether the databases still are what they were when the rules were bound to them: the same ones, with no less in their logs (H15, H67), and with
+//! the same columns (H74).
+//!
+//! A parent database that was restored agrees with every lie: the parents *are* missing. So where its log ends is compared with where it had ended
+//! before any look-up of it is believed, in this process and, by the ledger, over restarts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use crate::databases::{DatabaseId, Handle};
+use crate::graph::{Edge, EdgeId, Origin};
+use crate::ledger::{self, Latch};
+use crate::model::Model;
+use crate::resolve::Trouble;
+use crate::rules::{EntityId, OnDelete};
+use crate::sink::{Column, Row, SinkError};
+use crate::value::ColumnType;
+
+/// Where the logs of databases had ended.
+#[derive(Debug, Default)]
+pub struct Marks(Mutex<BTreeMap<DatabaseId, u64>>);
+
+impl Marks {
+    /// Looks where a database's log ends now. A step back is an error once: whoever goes on after it has looked.
+    ///
+    /// # Errors
+    /// [`SinkError::Rewound`], or those of the database.
+    pub async fn check(&self, id: DatabaseId, handle: &Handle) -> Result<(), SinkError> {
+        let Some(now) = handle.database.log_end().await? else { return Ok(()) };
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now);
+        match before {
+            Some(before) if before > now => Err(SinkError::Rewound { database: handle.name.clone(), before, now }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Takes up where another process, or an earlier one, has seen a log end.
+    fn raise(&self, id: DatabaseId, seen: u64) {
+        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = marks.entry(id).or_default();
+        *mark = (*mark).max(seen);
+    }
+
+    fn of(&self, id: DatabaseId) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+}
+
+/// Something that is no longer as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The references that it concerns.
+    pub edges: Vec<EdgeId>,
+    /// In one word.
+    pub reason: &'static str,
+    /// More about it, and what to do.
+    pub detail: String,
+}
+
+/// Looks at every database. One that does not answer is passed over: nothing is concluded from silence.
+pub async fn look(model: &Model, marks: &Marks) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (id, handle) in model.databases.iter() {
+        match handle.database.identity().await {
+            Ok(identity) if identity != handle.identity => findings.push(Finding {
+                edges: edges(model, |entity| has(model, entity, id)),
+                reason: "other-database",
+                detail: format!("database `{}` is another one than at the start: {identity}, not {}", handle.name, handle.identity),
+            }),
+            Ok(_) => {}
+            Err(_) => continue,
+        }
+        if let Err(error @ SinkError::Rewound { .. }) = marks.check(id, handle).await {
+            findings.push(rewound(model, id, &error));
+        }
+    }
+    for (id, _) in model.graph.nodes() {
+        findings.extend(drifted(model, id).await);
+    }
+    findings
+}
+
+/// Compares the ends of the logs with what the ledgers remember of them, and keeps the present ones.
+///
+/// # Errors
+/// Those of the databases.
+pub async fn remember(model: &Model, group: &str, marks: &Marks) -> Result<Vec<Finding>, SinkError> {
+    let mut findings = Vec::new();
+    for (id, handle) in model.databases.iter() {
+        let Some(now) = handle.database.log_end().await? else { continue };
+        let mut before = None;
+        for target in model.targets() {
+            let mut session = model.databases.handle(target).database.begin().await?;
+            let known =
+                ledger::renew_identity(session.as_mut(), group, &format!("end of the log of {}", handle.name), &now.to_string()).await?;
+            session.commit().await?;
+            before = before.max(known.parse::<u64>().ok());
+        }
+        let error = before.filter(|before| *before > now).map(|before| SinkError::Rewound { database: handle.name.clone(), before, now });
+        findings.extend(error.map(|error| rewound(model, id, &error)));
+        if marks.of(id).is_none() {
+            marks.raise(id, now);
+        }
+    }
+    Ok(findings)
+}
+
+fn rewound(model: &Model, id: DatabaseId, error: &SinkError) -> Finding {
+    let is_parent = |edge: &Edge| has(model, model.graph.parent(edge), id);
+    let edges = model.graph.edges().filter(|(_, edge)| edge.origin != Origin::Native && is_parent(edge)).map(|(id, _)| id).collect();
+    Finding { edges, reason: "source-rewound", detail: format!("{error}; {}", error.hint()) }
+}
+
+fn has(model: &Model, entity: EntityId, id: DatabaseId) -> bool {
+    model.table_if_any(entity).is_some_and(|bound| bound.database == id)
+}
+
+/// References of the rules of which either end is such a table.
+fn edges(model: &Model, is_one: impl Fn(EntityId) -> bool) -> Vec<EdgeId> {
+    let concerns = |edge: &Edge| is_one(edge.child) || is_one(model.graph.parent(edge));
+    model.graph.edges().filter(|(_, edge)| edge.origin != Origin::Native && concerns(edge)).map(|(id, _)| id).collect()
+}
+
+/// Whether columns that are used have changed since the rules were bound.
+async fn drifted(model: &Model, entity: EntityId) -> Option<Finding> {
+    let bound = model.table_if_any(entity)?;
+    let database = &model.databases.handle(bound.database).database;
+    let now = database.table(&bound.table.table_name()).await.ok()?;
+    let is_same = |name: &&String| bound.table.column(name).map(meaning) == now.as_ref().and_then(|now| now.column(name)).map(meaning);
+    let used = used(model, entity);
+    let changed: Vec<&str> = used.iter().filter(|name| !is_same(name)).map(String::as_str).collect();
+    if changed.is_empty() {
+        return None;
+    }
+    let error = SinkError::Drifted { table: bound.table.table_name().to_string(), columns: changed.join(", ") };
+    Some(Finding { edges: edges(model, |one| one == entity), reason: "schema-drift", detail: format!("{error}; {}", error.hint()) })
+}
+
+/// Compares marks that were just read with those of the columns that the rules were bound to. `entities` are in the order in which they were asked.
+pub(crate) fn compare(model: &Model, entities: &[EntityId], rows: &[Row]) -> Result<(), Trouble> {
+    let mut now: BTreeMap<(usize, &str), &str> = BTreeMap::new();
+    for row in rows {
+        let [Some(place), Some(column), Some(mark)] = row.as_slice() else { continue };
+        now.insert((place.parse().unwrap_or(usize::MAX), column), mark);
+    }
+    for (place, entity) in entities.iter().enumerate() {
+        let bound = model.table(*entity);
+        let is_same =
+            |name: &&String| bound.table.column(name).map(|column| column.mark.as_str()) == now.get(&(place, name.as_str())).copied();
+        let used = used(model, *entity);
+        let changed: Vec<&str> = used.iter().filter(|name| !is_same(name)).map(String::as_str).collect();
+        if !changed.is_empty() {
+            let error = SinkError::Drifted { table: bound.table.table_name().to_string(), columns: changed.join(", ") };
+            return Err(Trouble { error, edges: edges(model, |one| one == *entity) });
+        }
+    }
+    Ok(())
+}
+
+/// What is read of a table, asked for by conditions, or set.
+fn used(model: &Model, entity: EntityId) -> BTreeSet<String> {
+    let mut used: BTreeSet<String> = model.table_if_any(entity).map(|bound| bound.read.iter().cloned().collect()).unwrap_or_default();
+    for (_, edge) in model.graph.edges().filter(|(_, edge)| edge.child == entity) {
+        used.extend(edge.when.iter().map(|when| when.column.clone()));
+        if let OnDelete::Set(values) = &edge.on_delete {
+            used.extend(values.keys().cloned());
+        }
+    }
+    used
+}
+
+/// What a column is. A default may change as it likes: it is read when it is written.
+fn meaning(column: &Column) -> (&str, &ColumnType, bool, bool, bool) {
+    (&column.mark, &column.kind, column.nullable, column.generated, column.bytewise)
+}
+
+/// The latches of a finding.
+#[must_use]
+pub fn latches(model: &Model, finding: &Finding) -> BTreeSet<Latch> {
+    let latch = |edge: &EdgeId| Latch {
+        scope: format!("reference:{}", model.graph.edge(*edge).name),
+        reason: finding.reason.to_owned(),
+        detail: finding.detail.clone(),
+    };
+    finding.edges.iter().map(latch).collect()
+}
