@@ -208,6 +208,7 @@ pub fn engine(model: Model, newcomers: Option<Newcomers>, config: &Config) -> En
         model: Arc::new(model),
         newcomers,
         marks: Arc::default(),
+        sizes: Arc::default(),
         owner,
         keep: config.keep,
         rows_per_transaction: ROWS_PER_TRANSACTION,

@@ -53,6 +53,8 @@ pub(super) struct Job<'a> {
     /// What a release allows parked roots, per reference: instead of the limits.
     pub(super) allowed: BTreeMap<String, u64>,
     pub(super) new_latches: BTreeMap<DatabaseId, BTreeSet<Latch>>,
+    /// Rows that the window of each reference may hold.
+    pub(super) window: BTreeMap<String, u64>,
     /// What the roots reach with the references in shadow.
     pub(super) in_shadow: Option<Collected>,
     pub(super) report: Report,
@@ -74,6 +76,7 @@ pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>
         shut: BTreeSet::new(),
         allowed: BTreeMap::new(),
         new_latches: BTreeMap::new(),
+        window: BTreeMap::new(),
         in_shadow: None,
         report: Report::default(),
     };
@@ -321,12 +324,8 @@ impl Job<'_> {
 
     pub(super) async fn bounds(&mut self) -> Result<Bounds, Failure> {
         let limits = self.model.rules.limits;
-        let mut used: BTreeMap<String, u64> = BTreeMap::new();
-        for (id, session) in &mut self.sessions {
-            let dialect = self.model.databases.handle(*id).database.dialect();
-            used.extend(ledger::windows(session.as_mut(), dialect, &self.engine.owner.group, limits.rows.per).await?);
-        }
-        let in_window = |name: &String| limits.rows.count.saturating_sub(used.get(name).copied().unwrap_or(0));
+        let windows = self.windows().await?;
+        let in_window = |name: &String| windows.get(name).copied().unwrap_or(limits.rows.count);
         let left = |name: &String| match self.authority {
             Authority::Rehearsal { .. } => u64::MAX,
             Authority::Owner(_) | Authority::Replay { .. } => self.allowed.get(name).copied().unwrap_or_else(|| in_window(name)),

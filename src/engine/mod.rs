@@ -27,8 +27,10 @@ mod judge;
 mod note;
 mod portion;
 mod subjects;
+mod window;
 
 pub use crate::resolve::Counted;
+pub use window::Sizes;
 
 /// Why a root is pending: it has more rows than one transaction takes, and is to be counted.
 pub const LARGE: &str = "large";
@@ -232,6 +234,8 @@ pub struct Engine {
     pub newcomers: Option<Newcomers>,
     /// Where the logs of its databases had ended.
     pub marks: Arc<Marks>,
+    /// Sizes of tables, for limits by percent.
+    pub sizes: Arc<Sizes>,
     /// Whose ledger.
     pub owner: Owner,
     /// How long row images are kept.

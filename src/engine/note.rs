@@ -244,7 +244,8 @@ async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Fa
                 rows.iter().map(|(name, rows)| (name.clone(), *rows)).partition(|(name, _)| job.allowed.contains_key(name));
             let used = ledger::charge(session.as_mut(), dialect, &group, limits.per, &others).await?;
             let is_spent = ledger::spend(session.as_mut(), dialect, &group, &released).await?;
-            if !is_spent || used.values().any(|used| *used > limits.count) {
+            let is_over = |(name, used): (&String, &u64)| *used > job.window.get(name).copied().unwrap_or(limits.count);
+            if !is_spent || used.iter().any(is_over) {
                 // Another worker used it up meanwhile: do the batch again, against what is left now.
                 let what = "charging the row windows".to_owned();
                 return Err(SinkError::Answer { what, expected: "room in the window".to_owned(), got: "none left".to_owned() }.into());

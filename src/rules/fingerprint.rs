@@ -48,12 +48,12 @@ impl RuleSet {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let Self { entities, references, replicas, limits } = self;
-        let Limits { rows_per_event, rows: RowsPer { count, per } } = limits;
+        let Limits { rows_per_event, rows: RowsPer { count, per, percent } } = limits;
         hash(&json!([
             entities.iter().map(|e| json!([entity(e), e.topic])).collect::<Vec<_>>(),
             references.iter().map(|r| reference(r, self)).collect::<Vec<_>>(),
             replicas.iter().map(|r| replica(r, self)).collect::<Vec<_>>(),
-            [json!(rows_per_event), json!(count), json!([per.as_secs(), per.subsec_nanos()])],
+            [json!(rows_per_event), json!(count), json!([per.as_secs(), per.subsec_nanos()]), json!(percent)],
         ]))
     }
 }

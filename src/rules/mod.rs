@@ -34,7 +34,7 @@ pub struct ReplicaId(pub u32);
 /// Rows per event above which a root is parked, unless the rules say otherwise.
 pub const DEFAULT_ROWS_PER_EVENT: u64 = 10_000;
 /// Rows per window and reference above which its latch closes, unless the rules say otherwise.
-pub const DEFAULT_ROWS: RowsPer = RowsPer { count: 100_000, per: Duration::from_secs(600) };
+pub const DEFAULT_ROWS: RowsPer = RowsPer { count: 100_000, per: Duration::from_secs(600), percent: None };
 
 /// Everything that one rules path says.
 #[derive(Debug, Clone, PartialEq)]
@@ -227,6 +227,8 @@ pub struct RowsPer {
     pub count: u64,
     /// Length of the window.
     pub per: Duration,
+    /// And this share of the child's table at the most, in percent, as it was when the window began.
+    pub percent: Option<u64>,
 }
 
 impl RuleSet {

@@ -15,7 +15,7 @@ pub(crate) mod restore;
 mod writes;
 
 pub(crate) use archive::{ArchiveLabels, archive, note_after};
-pub(crate) use count::{Page, marks, number, page};
+pub(crate) use count::{Page, marks, number, page, size};
 pub(crate) use writes::{Touched, delete, update, upsert};
 
 /// How SQL is written.

@@ -59,6 +59,7 @@ async fn promoted(engine: &Engine, begin: NewReferences) -> Option<Engine> {
                 model: Arc::new(model),
                 newcomers: Some(after),
                 marks: Arc::clone(&engine.marks),
+                sizes: Arc::clone(&engine.sizes),
                 owner: engine.owner.clone(),
                 ..*engine
             })

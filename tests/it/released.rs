@@ -131,3 +131,24 @@ async fn h81_an_allowance_used_up_to_the_last_row_is_used_up() {
     let left = lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM things WHERE customer = 3").await;
     assert_eq!(left, ["15"], "2 rows were shown, 17 went");
 }
+
+/// A tenth of a large table and all of a small one may be the same number: a share of the table says which.
+#[tokio::test(flavor = "multi_thread")]
+async fn h80_a_window_by_percent_of_the_table_stops_before_it_is_crossed() {
+    for postgres in [false, true] {
+        let rows: Vec<String> =
+            (100..140).map(|id| format!("INSERT INTO things (id, customer, t) VALUES ({id}, {}, '');", 1 + (id - 100) / 15)).collect();
+        let tables =
+            "CREATE TABLE things (id bigint PRIMARY KEY, customer bigint, t text); CREATE INDEX things_customer ON things (customer);
+            CREATE TABLE others (id bigint PRIMARY KEY, customer bigint, t text); CREATE INDEX others_customer ON others (customer);";
+        let rules = THINGS.replace("rows: { count: 1000, per: 10m }", "rows: { count: 1000, per: 10m, percent: 50 }");
+        // 15 of 40 rows each for customers 1 and 2: the second would make it 30, and half of the table is 20.
+        let mut world = World::new(postgres, CUSTOMERS, &format!("{tables}{}", rows.concat()), &rules).await;
+        world.gone(1).await;
+        world.gone(2).await;
+        let left = lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM things").await;
+        assert_eq!(left, ["25"], "postgres: {postgres}");
+        assert_eq!(lines(&world.shop, "SELECT scope || ' ' || reason FROM entail_latches").await, ["reference:thing_customer rows"]);
+        assert_eq!(world.pending().await.len(), 1);
+    }
+}

@@ -24,7 +24,7 @@ impl<'f> LimitsDraft<'f> {
 }
 
 fn rows_per(node: &Node<'_>, problems: &mut Vec<Diagnostic>) -> Option<RowsPer> {
-    let rows = Fields::read(node, "`limits`: `rows`", &["count", "per"], problems)?;
+    let rows = Fields::read(node, "`limits`: `rows`", &["count", "per", "percent"], problems)?;
     let count = rows.required("count", "write the number of rows", problems);
     let count = count.and_then(|node| fields::count(node, "`limits`: `rows.count`", problems));
     let per = rows.required("per", "write the length of the window, as in `per: 10m`", problems);
@@ -34,7 +34,21 @@ fn rows_per(node: &Node<'_>, problems: &mut Vec<Diagnostic>) -> Option<RowsPer> 
         let problem = Diagnostic::error("bad-duration", spot, "`limits`: `rows.per` is zero");
         problems.push(problem.hint("in a window of no length nothing would ever be too much: write `10m`"));
     }
-    Some(RowsPer { count: count?, per: per? })
+    let percent = match rows.optional("percent") {
+        Some(node) => Some(percent(node, problems)?),
+        None => None,
+    };
+    Some(RowsPer { count: count?, per: per?, percent })
+}
+
+fn percent(node: &Node<'_>, problems: &mut Vec<Diagnostic>) -> Option<u64> {
+    let percent = fields::count(node, "`limits`: `rows.percent`", problems)?;
+    if percent > 100 {
+        let problem = Diagnostic::error("bad-number", node.spot, "`limits`: `rows.percent` is more than the whole table");
+        problems.push(problem.hint("write a number from 1 to 100, or leave it out"));
+        return None;
+    }
+    Some(percent)
 }
 
 /// Limits hold for all rules, so two blocks could only contradict each other.

@@ -197,7 +197,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
 #[test]
 fn the_good_file_means_what_it_says() {
     let rules = accepted(GOOD);
-    assert_eq!(rules.limits, Limits { rows_per_event: 500, rows: RowsPer { count: 2000, per: Duration::from_secs(300) } });
+    assert_eq!(rules.limits, Limits { rows_per_event: 500, rows: RowsPer { count: 2000, per: Duration::from_secs(300), percent: None } });
     assert_eq!(rules.entity(EntityId(2)).table.to_string(), "sales.lines");
     assert_eq!(rules.entity(EntityId(2)).service, "shop");
     let note = reference(&rules, "note_line");

@@ -1,7 +1,7 @@
 //! Statements that count and page through rows, without locks.
 
 use super::writes::value_bind;
-use super::{Builder, Dialect, ListColumn, Selection, Statement, TableRef, as_text, conditions, equals, quote, transpose};
+use super::{Bind, Builder, Dialect, ListColumn, Selection, Statement, TableRef, as_text, conditions, equals, quote, transpose};
 
 /// Where a page of rows begins.
 pub(crate) struct Page<'a> {
@@ -39,6 +39,23 @@ pub(crate) fn page(dialect: Dialect, selection: &Selection<'_>, page: &Page<'_>)
         selection.limit
     );
     Some(builder.done(format!("reading rows of {}", table.table_name()), sql))
+}
+
+/// How many rows the table has: as the server's statistics say where there are some, else counted. One row with the number.
+pub(crate) fn size(dialect: Dialect, table: &TableRef) -> Statement {
+    let mut builder = Builder::new(dialect);
+    let sql = match dialect {
+        Dialect::Postgres => {
+            let name = builder.bind(Bind::Text(Some(table.quoted.clone())));
+            format!(
+                "SELECT (CASE WHEN c.reltuples > 0 THEN c.reltuples::bigint ELSE (SELECT count(*) FROM {}) END)::text FROM pg_catalog.pg_class AS c
+                WHERE c.oid = to_regclass({name})",
+                table.quoted
+            )
+        }
+        Dialect::Sqlite => format!("SELECT CAST(count(*) AS TEXT) FROM {}", table.quoted),
+    };
+    builder.done(format!("asking how many rows {} has", table.table_name()), sql)
 }
 
 /// The marks of all columns of these tables: a table's place in the list, a column, its mark. `None` where columns have none.

@@ -107,6 +107,7 @@ impl World {
             model: Arc::new(model),
             newcomers: None,
             marks: Arc::default(),
+            sizes: Arc::default(),
             owner,
             keep: Duration::from_secs(3600),
             rows_per_transaction: 50_000,
