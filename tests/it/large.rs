@@ -274,3 +274,89 @@ async fn h84_small_cascades_do_not_wait_for_a_large_one_that_a_kill_interrupts()
     assert!(shop.count("shipping", longest).await <= 5_000, "a portion is at most 5,000 rows");
     assert_eq!(shop.count("shop", "SELECT count(*) FROM entail_pending").await, 0);
 }
+
+/// `ENTAIL_ROWS` makes the root larger. What it took is printed; CI holds the sizes.
+#[tokio::test(flavor = "multi_thread")]
+async fn h62_memory_is_flat_and_transactions_are_short_whatever_the_fan_out() {
+    let rows = std::env::var("ENTAIL_ROWS").ok().map_or(30_000, |text| text.parse::<i64>().expect("a number"));
+    let shop = Shop::open().await;
+    let limits = format!("rows_per_event: {}", 2 * rows);
+    std::fs::write(
+        shop.dir.path().join("rules.yaml"),
+        shop.rules().replace("rows_per_event: 10000", &limits).replace("10000000", "1000000000"),
+    )
+    .expect("written");
+    shop.load(200, 0, 0).await;
+    let each = rows / 1_000;
+    shop.execute("shop", "INSERT INTO orders SELECT 1000 + i, 1 FROM generate_series(1, 1000) i; ANALYZE").await;
+    let parcels = format!("INSERT INTO parcels SELECT 1000 + i, j FROM generate_series(1, 1000) i, generate_series(1, {each}) j");
+    shop.execute("shipping", &parcels).await;
+    shop.execute("shipping", "ANALYZE").await;
+    let mut worker = shop.run("worker", &[]);
+    worker.until_owner().await;
+    shop.until_caught_up().await;
+    let idle = worker.memory().0;
+    let goes = async |id: i64| {
+        shop.execute("crm", &format!("DELETE FROM customers WHERE id = {id}")).await;
+        let began = std::time::Instant::now();
+        shop.bed.produce(shop.delete(id, 80_000_000 + id).into()).await;
+        began
+    };
+    let small = async |id: i64| {
+        let began = goes(id).await;
+        let order = format!("SELECT count(*) FROM orders WHERE id = {id}");
+        wait_for("a small cascade", DEADLINE, async || (shop.count("shop", &order).await == 0).then_some(())).await;
+        began.elapsed()
+    };
+    let mut before = Vec::new();
+    for id in 2..12 {
+        before.push(small(id).await);
+    }
+    let began = goes(1).await;
+    let (mut beside, mut id, mut longest, mut most, mut lives) = (Vec::new(), 12, 0, 0, 1);
+    loop {
+        let left = shop.count("shop", "SELECT count(*) FROM orders WHERE customer_id = 1").await;
+        if left == 0 {
+            break;
+        }
+        if left < 1_000 - 300 * lives && lives < 3 {
+            most = most.max(worker.memory().1);
+            worker.signal("KILL");
+            worker.exit(DEADLINE).await;
+            lives += 1;
+            worker = shop.run(&format!("worker{lives}"), &[]);
+            worker.until_owner().await;
+        }
+        let open = "SELECT CAST(coalesce(max(extract(epoch FROM now() - xact_start) * 1000), 0) AS bigint) FROM pg_stat_activity
+            WHERE application_name = 'entail' AND datname = current_database() AND state <> 'idle'";
+        longest = longest.max(shop.count("shipping", open).await);
+        if id <= 200 {
+            beside.push(small(id).await);
+            id += 1;
+        }
+    }
+    let took = began.elapsed();
+    for times in [&mut before, &mut beside] {
+        times.sort_unstable();
+    }
+    let at =
+        |times: &[std::time::Duration], share: usize| times.get(times.len().saturating_sub(1) * share / 100).copied().unwrap_or_default();
+    let most = most.max(worker.memory().1);
+    println!(
+        "a root of {rows} rows: {took:?}, killed {} times on the way; resident MiB: {idle} idle, {most} at most; longest open transaction seen: {longest} ms; small cascades \
+         before: p50 {:?}, at most {:?}; beside it: p50 {:?}, p99 {:?}, over {}",
+        lives - 1,
+        at(&before, 50),
+        at(&before, 100),
+        at(&beside, 50),
+        at(&beside, 99),
+        beside.len()
+    );
+    worker.signal("TERM");
+    assert_eq!(worker.exit(DEADLINE).await, 0);
+    assert!(most < idle + 200, "{idle} MiB idle, {most} at most");
+    let archived = "SELECT count(*) FROM entail_archive WHERE entity = 'shipping.parcel' AND row_key LIKE '[\"1___%'";
+    assert!(shop.count("shipping", archived).await >= each * 999, "parcels are archived");
+    let of_one = "SELECT max(n) FROM (SELECT count(*) AS n FROM entail_archive GROUP BY xmin) AS transactions";
+    assert!(shop.count("shipping", of_one).await <= 5_000);
+}

@@ -117,3 +117,34 @@ fn h95_dynamic_sql_is_made_in_few_places() {
         sources().into_iter().filter(|(_, _, text)| code(text).contains("AssertSqlSafe")).map(|(module, ..)| module).collect();
     assert!(makers.iter().all(|module| ["sink", "feed", "stage"].contains(&module.as_str())), "{makers:?}");
 }
+
+/// `docs/hazards.md` names every test that is named after a hazard, and no other.
+#[test]
+fn the_table_of_hazards_names_the_tests_that_are_there() {
+    fn names(text: &str) -> std::collections::BTreeSet<String> {
+        let is_name = |word: &&str| {
+            let digits = word.strip_prefix('h').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+            digits > 0 && word[1 + digits..].starts_with('_')
+        };
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(is_name).map(str::to_owned).collect()
+    }
+    fn walk(directory: &Path, found: &mut std::collections::BTreeSet<String>) {
+        for entry in std::fs::read_dir(directory).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source");
+                let functions: String = text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next()).collect::<Vec<_>>().join(" ");
+                found.extend(names(&functions));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut there = std::collections::BTreeSet::new();
+    walk(&root.join("src"), &mut there);
+    walk(&root.join("tests"), &mut there);
+    let listed = names(&std::fs::read_to_string(root.join("docs/hazards.md")).expect("the table"));
+    assert_eq!(listed.difference(&there).collect::<Vec<_>>(), Vec::<&String>::new(), "listed, and not there");
+    assert_eq!(there.difference(&listed).collect::<Vec<_>>(), Vec::<&String>::new(), "there, and not listed");
+}
