@@ -1,9 +1,12 @@
 //! What came of a batch: counted, logged, and remembered where it waits.
 
+use std::collections::BTreeMap;
+
 use tokio::time::Instant;
 
 use super::Worker;
 use super::attempt::{Done, Fate};
+use crate::change::Position;
 use crate::engine::{Report, is_large};
 
 impl Worker<'_> {
@@ -52,9 +55,7 @@ impl Worker<'_> {
             tracing::error!(scope = latch.scope, reason = latch.reason, detail = latch.detail, "latched until it is released");
         }
         self.large.on_report(&report);
-        for pending in report.parked.iter().filter(|pending| pending.reason != "wait" && !is_large(pending)) {
-            tracing::warn!(entity = pending.entity, cause = %pending.cause, reason = pending.reason, detail = pending.detail, "parked");
-        }
+        tell_parked(&report);
         for (target, key) in &report.settled {
             self.waitlist.settle(*target, key);
         }
@@ -67,5 +68,16 @@ impl Worker<'_> {
         for waiting in report.waiting {
             self.waitlist.insert(waiting);
         }
+    }
+}
+
+/// One line for all roots that are parked for the same reason: a mass delete parks a million.
+fn tell_parked(report: &Report) {
+    let mut parked: BTreeMap<(&str, &str, &str), (u64, &Position)> = BTreeMap::new();
+    for pending in report.parked.iter().filter(|pending| pending.reason != "wait" && !is_large(pending)) {
+        parked.entry((&pending.entity, &pending.reason, &pending.detail)).or_insert((0, &pending.cause)).0 += 1;
+    }
+    for ((entity, reason, detail), (roots, first)) in parked {
+        tracing::warn!(entity, reason, detail, roots, %first, "parked");
     }
 }

@@ -16,6 +16,7 @@ mod large;
 mod latches;
 mod layout;
 mod live;
+mod masses;
 mod newcomers;
 mod oracle;
 mod parked;
