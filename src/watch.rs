@@ -26,12 +26,15 @@ impl Marks {
     /// # Errors
     /// [`SinkError::Rewound`], or those of the database.
     pub async fn check(&self, id: DatabaseId, handle: &Handle) -> Result<(), SinkError> {
+        // Taken before the question: others ask at the same time, and an older answer may come later.
+        let before = self.of(id);
         let Some(now) = handle.database.log_end().await? else { return Ok(()) };
-        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now);
-        match before {
-            Some(before) if before > now => Err(SinkError::Rewound { database: handle.name.clone(), before, now }),
-            Some(_) | None => Ok(()),
-        }
+        let Some(before) = before.filter(|before| *before > now) else {
+            self.raise(id, now);
+            return Ok(());
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now);
+        Err(SinkError::Rewound { database: handle.name.clone(), before, now })
     }
 
     /// Takes up where another process, or an earlier one, has seen a log end.
@@ -87,14 +90,18 @@ pub async fn look(model: &Model, marks: &Marks) -> Vec<Finding> {
 pub async fn remember(model: &Model, group: &str, marks: &Marks) -> Result<Vec<Finding>, SinkError> {
     let mut findings = Vec::new();
     for (id, handle) in model.databases.iter() {
-        let Some(now) = handle.database.log_end().await? else { continue };
+        let name = format!("end of the log of {}", handle.name);
         let mut before = None;
         for target in model.targets() {
+            let known = ledger::identity(&*model.databases.handle(target).database, group, &name).await?;
+            before = before.max(known.and_then(|known| known.parse::<u64>().ok()));
+        }
+        // Not before: another worker may have seen it further on meanwhile.
+        let Some(now) = handle.database.log_end().await? else { continue };
+        for target in model.targets() {
             let mut session = model.databases.handle(target).database.begin().await?;
-            let known =
-                ledger::renew_identity(session.as_mut(), group, &format!("end of the log of {}", handle.name), &now.to_string()).await?;
+            ledger::renew_identity(session.as_mut(), group, &name, &now.to_string()).await?;
             session.commit().await?;
-            before = before.max(known.parse::<u64>().ok());
         }
         let error = before.filter(|before| *before > now).map(|before| SinkError::Rewound { database: handle.name.clone(), before, now });
         findings.extend(error.map(|error| rewound(model, id, &error)));
@@ -183,4 +190,91 @@ pub fn latches(model: &Model, finding: &Finding) -> BTreeSet<Latch> {
         detail: finding.detail.clone(),
     };
     finding.edges.iter().map(latch).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::rules::TableName;
+    use crate::sink::{Access, Database, ForeignKey, Session, Statement, TableRef, statement::Dialect};
+
+    /// Says where its log ends, when it is told to.
+    struct Slow {
+        end: u64,
+        gate: Arc<Notify>,
+    }
+
+    #[async_trait]
+    impl Database for Slow {
+        fn dialect(&self) -> Dialect {
+            Dialect::Postgres
+        }
+
+        async fn identity(&self) -> Result<String, SinkError> {
+            Ok(String::new())
+        }
+
+        async fn table(&self, _: &TableName) -> Result<Option<TableRef>, SinkError> {
+            Ok(None)
+        }
+
+        async fn foreign_keys(&self) -> Result<Vec<ForeignKey>, SinkError> {
+            Ok(Vec::new())
+        }
+
+        async fn begin(&self) -> Result<Box<dyn Session>, SinkError> {
+            Err(SinkError::Standby)
+        }
+
+        async fn read(&self, _: &Statement) -> Result<Vec<Row>, SinkError> {
+            Ok(Vec::new())
+        }
+
+        async fn log_end(&self) -> Result<Option<u64>, SinkError> {
+            self.gate.notified().await;
+            Ok(Some(self.end))
+        }
+
+        async fn mark(&self) -> Result<(), SinkError> {
+            Ok(())
+        }
+
+        async fn migrate(&self) -> Result<(), SinkError> {
+            Ok(())
+        }
+
+        async fn close(&self) {}
+    }
+
+    fn handle(end: u64) -> (Handle, Arc<Notify>) {
+        let gate = Arc::new(Notify::new());
+        let database = Arc::new(Slow { end, gate: Arc::clone(&gate) });
+        (Handle { name: "crm".to_owned(), access: Access::Read, database, identity: String::new() }, gate)
+    }
+
+    #[tokio::test]
+    async fn h15_an_answer_that_comes_late_is_not_taken_for_a_step_back() {
+        let (marks, id) = (Marks::default(), DatabaseId(0));
+        let ((early, early_gate), (late, late_gate)) = (handle(100), handle(110));
+        // Both ask; who asked first hears last.
+        let first = marks.check(id, &early);
+        let second = async {
+            late_gate.notify_one();
+            let heard = marks.check(id, &late).await;
+            early_gate.notify_one();
+            heard
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+        // A true step back is one, once.
+        early_gate.notify_one();
+        assert!(matches!(marks.check(id, &early).await, Err(SinkError::Rewound { before: 110, now: 100, .. })));
+        early_gate.notify_one();
+        assert!(marks.check(id, &early).await.is_ok());
+    }
 }

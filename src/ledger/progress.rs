@@ -112,6 +112,16 @@ pub async fn pin_identity(session: &mut dyn Session, group: &str, name: &str, id
     Ok(rows.first().map(|row| cell(row, 0).to_owned()).unwrap_or_default())
 }
 
+/// What is kept under a name, if anything is.
+///
+/// # Errors
+/// Those of the database.
+pub async fn identity(database: &dyn Database, group: &str, name: &str) -> Result<Option<String>, SinkError> {
+    let sql = "SELECT identity FROM entail_identity WHERE group_id = $1 AND name = $2";
+    let rows = database.read(&Statement::fixed("reading what is kept of a database", sql, vec![text(group), text(name)])).await?;
+    Ok(rows.first().map(|row| cell(row, 0).to_owned()))
+}
+
 /// Keeps under a name what a database says of itself now, and returns what was kept before.
 ///
 /// # Errors
