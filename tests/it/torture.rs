@@ -80,6 +80,8 @@ async fn h31_h45_h46_a_long_history_under_faults_ends_as_with_native_foreign_key
     assert_eq!(audit.fenced_commits, 0, "commits under a lost epoch; seed {seed}");
     assert_eq!((audit.archived_twice, audit.archived_and_living), (0, 0), "the archive; seed {seed}");
     assert_eq!((audit.dead_letters, audit.latches, audit.pending), (0, 0, 0), "seed {seed}");
+    let gave_up = counts.ended.keys().find(|why| why.starts_with("4:"));
+    assert_eq!(gave_up, None, "a worker gave a start up before its --wait was over; seed {seed}");
     assert!(audit.archived > 0 && counts.kills + counts.stops + cuts.0 + cuts.1 > 0, "nothing happened; seed {seed}");
 }
 
