@@ -19,11 +19,6 @@ use crate::sink::{Access, ConnectError, SinkError};
 use crate::source::assigned::Reader;
 use crate::watch;
 
-/// Rows that one transaction takes at the most, unless one root alone has more.
-const ROWS_PER_TRANSACTION: usize = 20_000;
-/// Rows of one root that one transaction takes; a larger root is worked in portions of this size.
-const ROWS_PER_PORTION: usize = 5_000;
-
 /// Why a start failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -204,16 +199,7 @@ pub async fn newcomers(model: Model, config: &Config, note: bool) -> Result<(Mod
 pub fn engine(model: Model, newcomers: Option<Newcomers>, config: &Config) -> Engine {
     let written = newcomers.as_ref().map_or(&model.rules, |newcomers| &newcomers.written);
     let owner = Owner { group: config.kafka.group.clone(), rules: written.fingerprint() };
-    Engine {
-        model: Arc::new(model),
-        newcomers,
-        marks: Arc::default(),
-        sizes: Arc::default(),
-        owner,
-        keep: config.keep,
-        rows_per_transaction: ROWS_PER_TRANSACTION,
-        rows_per_portion: ROWS_PER_PORTION,
-    }
+    Engine { newcomers, ..Engine::new(model, owner, config.keep) }
 }
 
 /// Compares what the ledgers have pinned with what is there; pins what is new (H50, H67).

@@ -193,9 +193,9 @@ impl Job<'_> {
         let would = self.in_shadow.take().map(|shadow| {
             plan::plan(shadow.verify(confirmed.clone()), &self.model.graph, &Bounds { scope: Scope::WithShadow, ..bounds.clone() })
         });
-        let (first_level, roots) = (self.first_level(&collected), collected.roots().map(|(_, root)| root.clone()).collect::<Vec<_>>());
+        let seen = self.portion_seen(&collected);
         let mut plan = plan::plan(collected.verify(confirmed), &self.model.graph, &bounds);
-        self.judge_portion(&mut plan, &roots, &first_level);
+        self.judge_portion(&mut plan, &seen);
         if let Some(would) = would {
             self.count_shadow(&would, &plan);
         }

@@ -32,6 +32,10 @@ mod window;
 pub use crate::resolve::Counted;
 pub use window::Sizes;
 
+/// Rows that one transaction takes at the most, unless one root alone has more.
+const ROWS_PER_TRANSACTION: usize = 20_000;
+/// Rows of one root that one transaction takes; a larger root is worked in portions of this size.
+const ROWS_PER_PORTION: usize = 5_000;
 /// Why a root is pending: it has more rows than one transaction takes, and is to be counted.
 pub const LARGE: &str = "large";
 /// Why a root is pending: portions of it have gone, and more is left.
@@ -247,6 +251,14 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// An engine for a model without new references.
+    #[must_use]
+    pub fn new(model: Model, owner: Owner, keep: Duration) -> Self {
+        let (model, marks, sizes) = (Arc::new(model), Arc::default(), Arc::default());
+        let (rows_per_transaction, rows_per_portion) = (ROWS_PER_TRANSACTION, ROWS_PER_PORTION);
+        Self { model, newcomers: None, marks, sizes, owner, keep, rows_per_transaction, rows_per_portion }
+    }
+
     /// Works a batch. References whose tables or actions cannot work are latched, and the batch goes on without them.
     ///
     /// # Errors

@@ -18,6 +18,15 @@ pub(super) enum Found {
     Held(Plan),
 }
 
+/// What a portion is judged by.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Per root, by its place, the references at it.
+    edges: Vec<Vec<EdgeId>>,
+    /// The rows that point at a root.
+    first_level: BTreeMap<EntityId, BTreeSet<Key>>,
+}
+
 impl Job<'_> {
     /// Reads what hangs on the roots, as much at once as the batch says.
     pub(super) async fn collect(&mut self, roots: Vec<Root>) -> Result<Found, Failure> {
@@ -86,39 +95,38 @@ impl Job<'_> {
         plan
     }
 
-    /// The rows of a portion that point at its roots.
-    pub(super) fn first_level(&self, collected: &Collected) -> BTreeMap<EntityId, BTreeSet<Key>> {
-        let mut rows: BTreeMap<EntityId, BTreeSet<Key>> = BTreeMap::new();
+    /// What a portion is judged by; of a batch that is none, nothing.
+    pub(super) fn portion_seen(&self, collected: &Collected) -> Seen {
+        let mut seen = Seen::default();
         if !collected.is_portion() {
-            return rows;
+            return seen;
         }
         for (_, root) in collected.roots() {
             let edges: Vec<EdgeId> = self.model.graph.edges_at(root.target).map(|(edge, _)| edge).collect();
             for (edge, row) in collected.first_level(root, &edges) {
-                rows.entry(self.model.graph.edge(edge).child).or_default().insert(row.key.clone());
+                seen.first_level.entry(self.model.graph.edge(edge).child).or_default().insert(row.key.clone());
             }
+            seen.edges.push(edges);
         }
-        rows
+        seen
     }
 
     /// A portion of which nothing can go, or which a native key would refuse as long as the rest is there, is no portion: its roots are worked
     /// whole.
-    pub(super) fn judge_portion(&mut self, plan: &mut Plan, roots: &[Root], first_level: &BTreeMap<EntityId, BTreeSet<Key>>) {
+    pub(super) fn judge_portion(&mut self, plan: &mut Plan, seen: &Seen) {
         let Extent::Portion(portion) = &self.batch.extent else { return };
         let is_stuck = plan.steps.is_empty();
         for id in plan.unfinished.clone() {
             let edge = match plan.blocked.get(&id) {
                 Some(Blocked::Native(edge)) => Some(*edge),
-                None if is_stuck => {
-                    roots.get(id.0 as usize).and_then(|root| self.model.graph.edges_at(root.target).next()).map(|(edge, _)| edge)
-                }
+                None if is_stuck => seen.edges.get(id.0 as usize).and_then(|edges| edges.first().copied()),
                 Some(_) | None => None,
             };
             if let Some(edge) = edge {
                 plan.blocked.insert(id, Blocked::Whole(edge));
             }
         }
-        let is_first = |entity: EntityId, key: &Key| first_level.get(&entity).is_some_and(|keys| keys.contains(key));
+        let is_first = |entity: EntityId, key: &Key| seen.first_level.get(&entity).is_some_and(|keys| keys.contains(key));
         let went = plan.steps.iter().flat_map(|step| step.rows.iter().filter(|row| is_first(step.entity, &row.key))).count();
         self.report.next_width = self.room(portion.width).next_width(went);
     }

@@ -62,16 +62,7 @@ impl<'a> Driver<'a> {
         let keep = Duration::from_secs(3600);
         let rows_per_portion = if schema.fixed_keys { rng.usize(1..4) } else { 5_000 };
         let rows_per_transaction = if schema.fixed_keys { rows_per_portion } else { 50_000 };
-        let engine = Engine {
-            model: Arc::new(model),
-            newcomers: None,
-            marks: Arc::default(),
-            sizes: Arc::default(),
-            owner,
-            keep,
-            rows_per_transaction,
-            rows_per_portion,
-        };
+        let engine = Engine { rows_per_transaction, rows_per_portion, ..Engine::new(model, owner, keep) };
         let partitions: BTreeSet<TopicPartition> = Feed::partitions(schema).into_iter().collect();
         let epochs = if rng.bool() { Some(take(&engine, &partitions).await?) } else { None };
         let (feed, chronicle, waiting, removed) = (Feed::default(), Chronicle::new(rows), BTreeMap::new(), Default::default());

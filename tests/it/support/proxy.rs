@@ -1,7 +1,7 @@
 //! A TCP proxy in front of a PostgreSQL server, which cuts, holds and slows connections as networks do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,7 +25,7 @@ struct State {
     done_before: AtomicU64,
     done_after: AtomicU64,
     /// Nothing passes, and nobody is told (a half-open connection).
-    is_held: AtomicBool,
+    is_held: watch::Sender<bool>,
     /// Milliseconds by which each piece is late.
     delay: AtomicU64,
 }
@@ -76,7 +76,7 @@ impl Proxy {
 
     /// Lets nothing pass, or everything again.
     pub(crate) fn hold(&self, is_held: bool) {
-        self.state.is_held.store(is_held, Ordering::SeqCst);
+        self.state.is_held.send_replace(is_held);
     }
 
     /// Makes each piece late.
@@ -112,9 +112,8 @@ fn take(armed: &AtomicU64) -> bool {
 impl State {
     /// Waits as long as nothing may pass, and then as long as a piece is late.
     async fn wait(&self) {
-        while self.is_held.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        // The sender is ours, so it is there.
+        drop(self.is_held.subscribe().wait_for(|is_held| !is_held).await);
         let delay = self.delay.load(Ordering::SeqCst);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;

@@ -103,16 +103,7 @@ impl World {
         }
         let model = Model::bind(rules, databases).await.unwrap_or_else(|error| panic!("{error:?}"));
         let owner = Owner { group: "it".to_owned(), rules: model.rules.fingerprint() };
-        let engine = Engine {
-            model: Arc::new(model),
-            newcomers: None,
-            marks: Arc::default(),
-            sizes: Arc::default(),
-            owner,
-            keep: Duration::from_secs(3600),
-            rows_per_transaction: 50_000,
-            rows_per_portion: 5_000,
-        };
+        let engine = Engine::new(model, owner, Duration::from_secs(3600));
         assert!(slot.set(Arc::clone(&engine.model)).is_ok(), "once");
         World { crm, shop, engine, script, offset: 0, lsn: 10_000, _bed: bed, _dir: dir }
     }
