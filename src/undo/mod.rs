@@ -11,13 +11,16 @@ use crate::databases::{DatabaseId, Handle};
 use crate::ledger::{self, Archived, Choice, Told};
 use crate::model::Model;
 use crate::rules::EntityId;
-use crate::sink::{ConstraintKind, Fault, Session, SinkError};
+use crate::sink::{ConstraintKind, Dialect, Fault, Session, SinkError};
 use crate::value::Key;
 
+mod aside;
 mod chosen;
 mod page;
+mod ring;
 mod verdict;
 
+use aside::Aside;
 use chosen::{chosen, missing_roots};
 use page::Place;
 use verdict::Verdict;
@@ -225,6 +228,7 @@ impl Work<'_> {
                 for page in aside.again().chunks(PAGE) {
                     self.put_back(*id, page.to_vec(), is_dry, &mut tables, aside).await?;
                 }
+                self.put_back_rings(*id, &mut tables, aside).await?;
             }
         }
         asides.values().flat_map(|aside| &aside.rows).for_each(|(row, why)| tables.refuse(row, why));
@@ -341,20 +345,7 @@ impl Work<'_> {
         let mut tallies = Vec::new();
         for rows in rows.chunk_by(|one, other| one.entity == other.entity) {
             let Some(entity) = rows.first().map(|row| row.entity.clone()) else { continue };
-            let (node, bound) = self.table(&entity)?;
-            let mut place = Place {
-                session: session.as_mut(),
-                dialect,
-                bound,
-                key: &self.model.graph.node(node).key,
-                entity: &entity,
-                group: self.manner.group,
-                cascades: self.cascades,
-                keep: self.manner.keep,
-                policy: self.manner.on_conflict,
-                is_dry: how != How::Write,
-                writes: how != How::Look,
-            };
+            let mut place = self.place(session.as_mut(), dialect, &entity, how)?;
             let tally = place.put_back(rows).await.map_err(&failed)?;
             if how == How::Write && self.manner.on_conflict == OnConflict::Fail && tally.conflicts > 0 {
                 let told = tally.told.first().map(|(key, why)| format!("{entity} {key}: {why}")).unwrap_or_default();
@@ -368,6 +359,23 @@ impl Work<'_> {
             session.rollback().await;
         }
         Ok((tallies, held))
+    }
+
+    fn place<'s>(&'s self, session: &'s mut dyn Session, dialect: Dialect, entity: &'s str, how: How) -> Result<Place<'s>, UndoError> {
+        let (node, bound) = self.table(entity)?;
+        Ok(Place {
+            session,
+            dialect,
+            bound,
+            key: &self.model.graph.node(node).key,
+            entity,
+            group: self.manner.group,
+            cascades: self.cascades,
+            keep: self.manner.keep,
+            policy: self.manner.on_conflict,
+            is_dry: how != How::Write,
+            writes: how != How::Look,
+        })
     }
 
     fn table(&self, entity: &str) -> Result<(EntityId, &crate::model::BoundTable), UndoError> {
@@ -415,39 +423,6 @@ impl Tables {
 
     fn looked_at(&self) -> u64 {
         self.written() + self.0.iter().map(|(_, tally)| tally.already + tally.superseded + tally.conflicts).sum::<u64>()
-    }
-}
-
-/// Rows that cannot go back yet, and whatever older changes of the same rows come behind them.
-#[derive(Default)]
-struct Aside {
-    rows: Vec<(Archived, &'static str)>,
-    keys: BTreeSet<(String, Key)>,
-}
-
-impl Aside {
-    fn put(&mut self, row: Archived, why: &'static str) {
-        self.keys.extend(row.keys().map(|key| (row.entity.clone(), key.clone())));
-        self.rows.push((row, why));
-    }
-
-    /// Parts rows from what has to wait for a younger change of its row.
-    fn sift(&self, rows: Vec<Archived>) -> (Vec<Archived>, Vec<Archived>) {
-        let mut keys = self.keys.clone();
-        rows.into_iter().partition(|row| {
-            let waits = row.keys().any(|key| keys.contains(&(row.entity.clone(), key.clone())));
-            if waits {
-                keys.extend(row.keys().map(|key| (row.entity.clone(), key.clone())));
-            }
-            !waits
-        })
-    }
-
-    /// Everything that waits, the youngest first, to be tried once more.
-    fn again(&mut self) -> Vec<i64> {
-        let mut ids: Vec<i64> = std::mem::take(self).rows.into_iter().map(|(row, _)| row.id).collect();
-        ids.sort_unstable_by(|one, other| other.cmp(one));
-        ids
     }
 }
 

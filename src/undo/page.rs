@@ -32,10 +32,10 @@ pub(super) struct Place<'a> {
 }
 
 /// A row to work, with what is to be done.
-struct Item<'a> {
-    row: &'a Archived,
-    laid: Laid,
-    verdict: Verdict,
+pub(super) struct Item<'a> {
+    pub(super) row: &'a Archived,
+    pub(super) laid: Laid,
+    pub(super) verdict: Verdict,
 }
 
 impl Place<'_> {
@@ -54,7 +54,7 @@ impl Place<'_> {
         Ok(tally)
     }
 
-    async fn judged<'r>(&mut self, rows: &'r [Archived]) -> Result<Vec<Item<'r>>, SinkError> {
+    pub(super) async fn judged<'r>(&mut self, rows: &'r [Archived]) -> Result<Vec<Item<'r>>, SinkError> {
         let before: Vec<Option<&Key>> = rows.iter().map(|row| row.key.as_ref()).collect();
         let after: Vec<Option<&Key>> = rows.iter().map(|row| row.after.as_ref().map(|(_, key)| key)).collect();
         let (here, there) = (self.now(&before).await?, self.now(&after).await?);
@@ -102,8 +102,9 @@ impl Place<'_> {
         let table = &self.bound.table;
         let inserted: Vec<&Item<'_>> = items.iter().filter(|item| item.verdict == Verdict::Insert).collect();
         if let Some(first) = inserted.first() {
-            let rows: Vec<&[Field]> = inserted.iter().map(|item| item.laid.before.as_slice()).collect();
-            self.execute(&restore::insert(self.dialect, table, &first.laid.known, &rows), rows.len()).await?;
+            let rows = inserted.iter().map(|item| item.laid.before.as_slice()).collect();
+            let rows = restore::Rows { table, columns: &first.laid.known, rows };
+            execute(self.session, &restore::insert(self.dialect, &rows), inserted.len()).await?;
         }
         let mut by_columns: BTreeMap<Vec<usize>, Vec<&Item<'_>>> = BTreeMap::new();
         for item in items {
@@ -118,26 +119,17 @@ impl Place<'_> {
         for (columns, items) in by_columns.into_iter().filter(|(columns, _)| !columns.is_empty()) {
             let rows: Vec<(&[String], Vec<Field>)> =
                 items.iter().filter_map(|item| Some((key_now(item.row)?.parts(), item.laid.before.clone()))).collect();
-            self.execute(&restore::set_back(self.dialect, table, self.key, &columns, &rows), rows.len()).await?;
+            execute(self.session, &restore::set_back(self.dialect, table, self.key, &columns, &rows), rows.len()).await?;
         }
+        self.finish(items, tally).await
+    }
+
+    /// Notes what is done, and compares it with what it was.
+    pub(super) async fn finish(&mut self, items: &[Item<'_>], tally: &mut Tally) -> Result<(), SinkError> {
         let done: Vec<&Item<'_>> = items.iter().filter(|item| is_done(&item.verdict, self.policy)).collect();
         tally.differing += self.differing(&done).await?;
         let rows: Vec<&Archived> = done.iter().map(|item| item.row).collect();
         ledger::mark_undone(self.session, self.dialect, &rows).await
-    }
-
-    async fn execute(&mut self, statements: &[statement::Statement], rows: usize) -> Result<(), SinkError> {
-        let mut done = 0;
-        for statement in statements {
-            done += self.session.execute(statement).await?;
-        }
-        match statements.first() {
-            _ if usize::try_from(done).ok() == Some(rows) => Ok(()),
-            first => {
-                let what = first.map(|statement| statement.what().to_owned()).unwrap_or_default();
-                Err(SinkError::Swallowed { what, expected: rows, got: usize::try_from(done).unwrap_or(usize::MAX) })
-            }
-        }
     }
 
     /// Rows that are not as they were although they were put back: a trigger or a rule had a hand in it.
@@ -181,7 +173,22 @@ impl Place<'_> {
         };
         let touched = Touched { table, key: self.key, still: &[], rows: &rows, when: &[] };
         let Some(statement) = statement::archive(self.dialect, &touched, labels, fixed) else { return Ok(()) };
-        self.execute(&[statement], rows.len()).await
+        execute(self.session, &[statement], rows.len()).await
+    }
+}
+
+/// Runs statements that touch so many rows, or else a trigger or a rule swallows some.
+pub(super) async fn execute(session: &mut dyn Session, statements: &[statement::Statement], rows: usize) -> Result<(), SinkError> {
+    let mut done = 0;
+    for statement in statements {
+        done += session.execute(statement).await?;
+    }
+    match statements.first() {
+        _ if usize::try_from(done).ok() == Some(rows) => Ok(()),
+        first => {
+            let what = first.map(|statement| statement.what().to_owned()).unwrap_or_default();
+            Err(SinkError::Swallowed { what, expected: rows, got: usize::try_from(done).unwrap_or(usize::MAX) })
+        }
     }
 }
 

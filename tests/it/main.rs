@@ -28,5 +28,6 @@ mod support;
 mod torture;
 mod undo;
 mod undo_again;
+mod undo_rings;
 mod unique_keys;
 mod unnamed;

@@ -23,31 +23,80 @@ pub(crate) fn images(dialect: Dialect, table: &TableRef, key: &[String], keys: &
     Some(builder.done(format!("reading rows of {}", table.table_name()), sql))
 }
 
-/// Inserts rows, each a list of fields for all columns of the table; only these columns are written.
-pub(crate) fn insert(dialect: Dialect, table: &TableRef, columns: &[usize], rows: &[&[Field]]) -> Vec<Statement> {
-    let what = format!("putting rows back into {}", table.table_name());
-    let columns: Vec<(usize, &Column)> = columns.iter().filter_map(|place| Some((*place, table.columns.get(*place)?))).collect();
-    let names: Vec<String> = columns.iter().map(|(_, column)| quote(&column.name)).collect();
-    let into = format!("INSERT INTO {} ({})", table.quoted, names.join(", "));
+/// Rows to insert, each a list of fields for all columns of the table; only these columns are written.
+pub(crate) struct Rows<'a> {
+    pub(crate) table: &'a TableRef,
+    pub(crate) columns: &'a [usize],
+    pub(crate) rows: Vec<&'a [Field]>,
+}
+
+impl Rows<'_> {
+    fn what(&self) -> String {
+        format!("putting rows back into {}", self.table.table_name())
+    }
+
+    fn columns(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.columns.iter().filter_map(|place| Some((*place, self.table.columns.get(*place)?)))
+    }
+
+    fn into(&self) -> String {
+        let names: Vec<String> = self.columns().map(|(_, column)| quote(&column.name)).collect();
+        format!("INSERT INTO {} ({})", self.table.quoted, names.join(", "))
+    }
+
+    fn all(&self, builder: &mut Builder) -> String {
+        let fields = |place: usize| self.rows.iter().map(|row| row.get(place).cloned().flatten()).collect();
+        let listed = builder.list(self.columns().map(|(place, _)| ListColumn { texts: fields(place), like: None }).collect());
+        let values: Vec<String> = listed.columns.iter().zip(self.columns()).map(|(value, (_, column))| read(value, column)).collect();
+        format!("{} OVERRIDING SYSTEM VALUE SELECT {} FROM {}", self.into(), values.join(", "), listed.from)
+    }
+
+    fn one_by_one(&self) -> Vec<Statement> {
+        let into = self.into();
+        let one = |row: &&[Field]| {
+            let mut builder = Builder::new(Dialect::Sqlite);
+            let values = self.columns().map(|(place, _)| Some(builder.bind(literal(row.get(place)?)?))).collect::<Option<Vec<_>>>()?;
+            Some(builder.done(self.what(), format!("{into} VALUES ({})", values.join(", "))))
+        };
+        self.rows.iter().filter_map(one).collect()
+    }
+}
+
+/// Inserts rows.
+pub(crate) fn insert(dialect: Dialect, rows: &Rows<'_>) -> Vec<Statement> {
+    match dialect {
+        Dialect::Postgres if rows.rows.is_empty() => Vec::new(),
+        Dialect::Postgres => {
+            let mut builder = Builder::new(dialect);
+            let sql = rows.all(&mut builder);
+            vec![builder.done(rows.what(), sql)]
+        }
+        Dialect::Sqlite => rows.one_by_one(),
+    }
+}
+
+/// Inserts rows of several tables so that native keys are looked at when all of them are there: at the end of the one statement, or at the
+/// commit. Touches as many rows as it inserts.
+pub(crate) fn insert_at_once(dialect: Dialect, parts: &[Rows<'_>]) -> Vec<Statement> {
     match dialect {
         Dialect::Postgres => {
-            if rows.is_empty() {
-                return Vec::new();
-            }
             let mut builder = Builder::new(dialect);
-            let fields = |place: &usize| rows.iter().map(|row| row.get(*place).cloned().flatten()).collect();
-            let listed = builder.list(columns.iter().map(|(place, _)| ListColumn { texts: fields(place), like: None }).collect());
-            let values: Vec<String> = listed.columns.iter().zip(&columns).map(|(value, (_, column))| read(value, column)).collect();
-            vec![builder.done(what, format!("{into} OVERRIDING SYSTEM VALUE SELECT {} FROM {}", values.join(", "), listed.from))]
+            let names = || (0..parts.len()).map(|number| format!("r{number}"));
+            let inserts: Vec<String> =
+                names().zip(parts).map(|(name, rows)| format!("{name} AS ({} RETURNING 1)", rows.all(&mut builder))).collect();
+            let counts: Vec<String> = names().map(|name| format!("SELECT 1 FROM {name}")).collect();
+            let what = parts.first().map(Rows::what).unwrap_or_default();
+            vec![builder.done(what, format!("WITH {} {}", inserts.join(", "), counts.join(" UNION ALL ")))]
         }
-        Dialect::Sqlite => {
-            let one = |row: &&[Field]| {
-                let mut builder = Builder::new(dialect);
-                let values = columns.iter().map(|(place, _)| Some(builder.bind(literal(row.get(*place)?)?))).collect::<Option<Vec<_>>>()?;
-                Some(builder.done(what.clone(), format!("{into} VALUES ({})", values.join(", "))))
-            };
-            rows.iter().filter_map(one).collect()
-        }
+        Dialect::Sqlite => parts.iter().flat_map(Rows::one_by_one).collect(),
+    }
+}
+
+/// What has to be said before [`insert_at_once`], in the same transaction.
+pub(crate) fn before_at_once(dialect: Dialect) -> Option<Statement> {
+    match dialect {
+        Dialect::Postgres => None,
+        Dialect::Sqlite => Some(Statement::fixed("deferring native keys", "PRAGMA defer_foreign_keys = ON", Vec::new())),
     }
 }
 
