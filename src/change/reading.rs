@@ -46,6 +46,8 @@ pub(super) enum Doubt {
     DecimalText,
     /// A base64 decimal without a scale.
     DecimalScale,
+    /// A whole number that may have been rounded on its way.
+    Rounded,
     /// A decimal that may have gone through a floating point number.
     Double,
     /// Hexadecimal digits that are base64 as well.
@@ -61,6 +63,7 @@ impl Doubt {
             Self::TimeUnit => "a bare number may count milli- or microseconds",
             Self::DecimalText => "the text may be digits or a decimal in base64",
             Self::DecimalScale => "a decimal in base64 has no scale here",
+            Self::Rounded => "the number may have been rounded by a floating point number",
             Self::Double => "a decimal may have passed through a floating point number",
             Self::BytesText => "the text may be hexadecimal or base64",
             Self::Encoded => "the connector's encoding of this type is not the database's own text",
@@ -76,6 +79,7 @@ impl Doubt {
             Self::DecimalText | Self::DecimalScale => {
                 "set key.converter.schemas.enable=true and value.converter.schemas.enable=true, or another decimal.handling.mode"
             }
+            Self::Rounded => "send whole numbers without a point or exponent: something before Kafka reads them as doubles",
             Self::Double => "set decimal.handling.mode to precise or string",
             Self::BytesText => {
                 "set binary.handling.mode=bytes, with key.converter.schemas.enable=true and value.converter.schemas.enable=true"

@@ -98,7 +98,7 @@ fn whole(json: &Json<'_>, kind: IntType, wire: Wire) -> Result<String, Unread> {
             let wrapped = if kind.unsigned && kind.bits == 64 { digits.parse::<i64>().ok().filter(|n| *n < 0) } else { None };
             match wrapped {
                 Some(bits) => Ok(bits.cast_unsigned().to_string()),
-                None => Ok(Exact::json(digits)?.to_int(kind)?),
+                None => Ok(Exact::json(digits)?.to_int(kind)?).and_then(|text| unrounded(digits, text)),
             }
         }
         (Json::Number(_), Wire::Floating) => Err(Unread::Ambiguous(Doubt::Double)),
@@ -106,6 +106,13 @@ fn whole(json: &Json<'_>, kind: IntType, wire: Wire) -> Result<String, Unread> {
         (Json::Text(text), Wire::Bare) if !(kind.unsigned && kind.bits == 64) => Ok(ColumnType::Int(kind).canonical(text)?),
         _ => exact_text(json, wire, &ColumnType::Int(kind), Some(0), &|number| number.to_int(kind)),
     }
+}
+
+/// With a point or an exponent a whole number has been a double on its way, and from 2^53 on a double stands for its neighbours too (H55).
+fn unrounded(digits: &str, text: String) -> Result<String, Unread> {
+    let is_double = digits.contains(['.', 'e', 'E']);
+    let is_rounded = is_double && text.parse::<i128>().is_ok_and(|number| number.unsigned_abs() >= 1 << 53);
+    if is_rounded { Err(Unread::Ambiguous(Doubt::Rounded)) } else { Ok(text) }
 }
 
 fn decimal(json: &Json<'_>, scale: Option<u16>, wire: Wire, place: Place) -> Result<String, Unread> {

@@ -12,6 +12,7 @@ mod halts;
 mod history;
 mod in_process;
 mod key_changes;
+mod key_corpus;
 mod large;
 mod latches;
 mod layout;

@@ -160,6 +160,13 @@ fn h55_whole_numbers_are_exact() {
     {
         unreadable(&I64, not, None);
     }
+    // The last doubles that stand for one whole number alone, and the first that do not.
+    same_everywhere(&I64, "9007199254740991.0", &int, "9007199254740991");
+    same_everywhere(&I64, "-9.007199254740991E15", &int, "-9007199254740991");
+    for rounded in ["9007199254740992.0", "9.007199254740992E15", "-9007199254740992.0", "9.223372036854775E18", "1e16"] {
+        unreadable(&I64, rounded, None);
+        unreadable(&I64, rounded, Some(&int));
+    }
     unreadable(&I64, "42.0", Some(&plain("double")));
     // The source's column became a date: the number counts days.
     unreadable(&I64, "17702", Some(&field("int32", "io.debezium.time.Date")));

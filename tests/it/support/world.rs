@@ -124,7 +124,12 @@ impl World {
             value: Some(value.to_string().into_bytes()),
             headers: header.into_iter().map(|(name, value)| (name.to_owned(), Some(value.to_string().into_bytes()))).collect(),
         };
-        let decoded = change::decode(&record, &self.engine.model.topics[topic]).expect("decodes");
+        self.record(record).await.expect("decodes");
+    }
+
+    /// Works a record as it stands, and what it leads to; an error if it cannot be decoded.
+    pub(crate) async fn record(&mut self, record: Record) -> Result<(), change::DecodeError> {
+        let decoded = change::decode(&record, &self.engine.model.topics[&*record.at.partition.topic])?;
         let Content::Events(events) = decoded.content else { panic!("no events") };
         let batch = Batch { events: events.into_iter().map(|event| (record.at.clone(), event)).collect(), ..Batch::default() };
         let mut waiting = loop {
@@ -140,6 +145,7 @@ impl World {
             let batch = Batch { retries: waiting.into_iter().map(again).collect(), ..Batch::default() };
             waiting = self.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works").waiting;
         }
+        Ok(())
     }
 
     /// A customer goes, and the record of it is worked.
