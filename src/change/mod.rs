@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::rules::EntityId;
 use crate::value::{ColumnType, Key, RowImage};
 
@@ -103,6 +105,21 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     /// Names and values, in order, repeats kept.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    /// A short hash of its timestamp, key and value: another record at the same offset has another one.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.timestamp.unwrap_or(-1).to_be_bytes());
+        for part in [&self.key, &self.value] {
+            // Lengths keep key and value apart; a missing one is not an empty one.
+            hash.update(part.as_ref().map_or(u64::MAX, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)).to_be_bytes());
+            hash.update(part.as_deref().unwrap_or_default());
+        }
+        format!("{:x}", hash.finalize()).chars().take(16).collect()
+    }
 }
 
 /// What the rules and the catalog say about one topic.

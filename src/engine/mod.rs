@@ -58,6 +58,8 @@ pub struct Batch {
     pub retries: Vec<Retry>,
     /// Where each partition stands once this is durable.
     pub progress: BTreeMap<TopicPartition, NextOffset>,
+    /// Fingerprints of the last record of each, by which a topic that is made anew is told (H16).
+    pub last: BTreeMap<TopicPartition, String>,
     /// How much of a root is done at once.
     pub extent: Extent,
 }

@@ -11,7 +11,7 @@ use crate::apply;
 use crate::change::{NextOffset, SourcePosition, TopicPartition};
 use crate::databases::DatabaseId;
 use crate::graph::TargetId;
-use crate::ledger::{self, AuditLine, Epoch, Pending};
+use crate::ledger::{self, AuditLine, Pending, Reached};
 use crate::plan::{Blocked, Fate, Move, MoveState, Plan, RootId};
 use crate::sink::SinkError;
 use crate::value::Key;
@@ -261,7 +261,7 @@ async fn advance(job: &mut Job<'_>, judged: &Judged) -> Result<(), Failure> {
     let Authority::Owner(epochs) = job.authority else { return Ok(()) };
     for (id, session) in &mut job.sessions {
         let handle = job.model.databases.handle(*id);
-        let mut steps: BTreeMap<TopicPartition, (Epoch, NextOffset)> = BTreeMap::new();
+        let mut steps: BTreeMap<TopicPartition, Reached> = BTreeMap::new();
         let again = judged.subjects.iter().filter(|subject| subject.was_pending).map(|subject| &subject.candidate.cause.partition);
         let held = again.map(|partition| (partition, &NextOffset::NOWHERE));
         for (partition, next) in held.chain(&job.batch.progress) {
@@ -271,7 +271,8 @@ async fn advance(job: &mut Job<'_>, judged: &Judged) -> Result<(), Failure> {
             let Some(epoch) = epochs.get(&(*id, partition.clone())) else {
                 return Err(SinkError::Fenced { database: handle.name.clone(), partition: partition.to_string() }.into());
             };
-            steps.insert(partition.clone(), (*epoch, *next));
+            let last = job.batch.last.get(partition).cloned();
+            steps.insert(partition.clone(), Reached { epoch: *epoch, next: *next, last });
         }
         ledger::advance(session.as_mut(), handle.database.dialect(), &handle.name, &job.engine.owner, &steps).await?;
     }

@@ -75,7 +75,7 @@ pub async fn shut(session: &mut dyn Session, dialect: Dialect, group: &str, latc
 /// # Errors
 /// Those of the database.
 pub async fn release(session: &mut dyn Session, group: &str, scope: &str) -> Result<bool, SinkError> {
-    let sql = "UPDATE entail_progress SET next_offset = $4, epoch = epoch + 1 WHERE group_id = $1
+    let sql = "UPDATE entail_progress SET next_offset = $4, last_record = NULL, epoch = epoch + 1 WHERE group_id = $1
         AND 'partition:' || topic || '[' || CAST(\"partition\" AS TEXT) || ']' = $2
         AND EXISTS (SELECT 1 FROM entail_latches WHERE group_id = $1 AND scope = $2 AND reason = $3)";
     let binds = vec![text(group), text(scope), text(GAP), Bind::Int(ANEW.0)];

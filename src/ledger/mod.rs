@@ -29,7 +29,7 @@ pub use latches::{EVERYTHING, GAP, Latch, PAUSE, PAUSED, charge, latches, latche
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
 pub use operations::{allow, allowances, count_shadow, decide, last_decision, pause, resume, spend};
 pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
-pub use progress::{ANEW, Taken, advance, identity, pin_identity, progress, renew_identity, take};
+pub use progress::{ANEW, Reached, Taken, advance, identity, pin_identity, progress, renew_identity, take};
 pub use purge::{Purge, purge, to_purge};
 pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};
 pub use standing::{Done, Held, Progress, Standing, parked, standing};
@@ -125,7 +125,7 @@ pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError
         Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
         Err(other) => return Err(other),
     };
-    if version == "5" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
+    if version == "6" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
 }
 
 /// Forgets what is older than it need be: row images past their time, key changes that are done.

@@ -12,12 +12,25 @@ use crate::sink::{Database, Session, SinkError, Statement};
 pub const ANEW: NextOffset = NextOffset(-1);
 
 /// What the ledger says of a partition when it is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     /// The new epoch.
     pub epoch: Epoch,
     /// Where this database goes on.
     pub next: NextOffset,
+    /// The fingerprint of the record before it, if it is known.
+    pub last: Option<String>,
+}
+
+/// How far a partition is durable with a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// The epoch under which it is moved.
+    pub epoch: Epoch,
+    /// Where it goes on.
+    pub next: NextOffset,
+    /// The fingerprint of the record before it.
+    pub last: Option<String>,
 }
 
 /// Takes a partition over: raises its epoch, so that whoever held it can commit nothing more, and says where this database goes on. A partition
@@ -29,8 +42,9 @@ pub async fn take(session: &mut dyn Session, owner: &Owner, partition: &TopicPar
     let what = "taking a partition over in the ledger";
     let sql = "INSERT INTO entail_progress AS p (group_id, topic, \"partition\", epoch, next_offset, rules) VALUES ($1, $2, $3, 1, $4, $5)
         ON CONFLICT (group_id, topic, \"partition\") DO UPDATE SET epoch = p.epoch + 1, rules = excluded.rules, updated_at = CURRENT_TIMESTAMP,
-            next_offset = CASE WHEN p.next_offset = $6 THEN excluded.next_offset ELSE p.next_offset END
-        RETURNING CAST(epoch AS TEXT), CAST(next_offset AS TEXT)";
+            next_offset = CASE WHEN p.next_offset = $6 THEN excluded.next_offset ELSE p.next_offset END,
+            last_record = CASE WHEN p.next_offset = $6 THEN NULL ELSE p.last_record END
+        RETURNING CAST(epoch AS TEXT), CAST(next_offset AS TEXT), last_record";
     let binds = vec![
         text(&owner.group),
         text(&*partition.topic),
@@ -42,7 +56,8 @@ pub async fn take(session: &mut dyn Session, owner: &Owner, partition: &TopicPar
     let rows = session.query(&Statement::fixed(what, sql, binds)).await?;
     let row =
         rows.first().ok_or_else(|| SinkError::Answer { what: what.to_owned(), expected: "one row".to_owned(), got: "none".to_owned() })?;
-    let taken = Taken { epoch: Epoch(number(what, row, 0)?), next: NextOffset(number(what, row, 1)?) };
+    let last = row.get(2).cloned().flatten();
+    let taken = Taken { epoch: Epoch(number(what, row, 0)?), next: NextOffset(number(what, row, 1)?), last };
     let sql = "UPDATE entail_progress SET rules = $2 WHERE group_id = $1 AND rules <> $2";
     session.execute(&Statement::fixed("announcing the rules in the ledger", sql, vec![text(&owner.group), text(&owner.rules)])).await?;
     Ok(taken)
@@ -74,17 +89,19 @@ pub async fn advance(
     dialect: Dialect,
     database: &str,
     owner: &Owner,
-    steps: &BTreeMap<TopicPartition, (Epoch, NextOffset)>,
+    steps: &BTreeMap<TopicPartition, Reached>,
 ) -> Result<(), SinkError> {
     let sql = "UPDATE entail_progress AS p SET updated_at = CURRENT_TIMESTAMP,
-            next_offset = CASE WHEN p.next_offset < CAST({c3} AS bigint) THEN CAST({c3} AS bigint) ELSE p.next_offset END
+            next_offset = CASE WHEN p.next_offset < CAST({c3} AS bigint) THEN CAST({c3} AS bigint) ELSE p.next_offset END,
+            last_record = CASE WHEN p.next_offset < CAST({c3} AS bigint) THEN {c4} ELSE p.last_record END
         FROM {list} WHERE p.group_id = $1 AND p.rules = $2 AND p.topic = {c0} AND p.\"partition\" = CAST({c1} AS bigint)
             AND p.epoch = CAST({c2} AS bigint)";
     let columns = vec![
         some(steps.keys().map(|partition| &*partition.topic)),
         some(steps.keys().map(|partition| partition.partition.to_string())),
-        some(steps.values().map(|(epoch, _)| epoch.0.to_string())),
-        some(steps.values().map(|(_, next)| next.0.to_string())),
+        some(steps.values().map(|reached| reached.epoch.0.to_string())),
+        some(steps.values().map(|reached| reached.next.0.to_string())),
+        steps.values().map(|reached| reached.last.clone()).collect(),
     ];
     let binds_of_owner = vec![text(&owner.group), text(&owner.rules)];
     let Some(statement) = over_list(dialect, "advancing the ledger", sql, columns, binds_of_owner.clone()) else { return Ok(()) };

@@ -71,6 +71,7 @@ pub(super) fn migrator(dialect: Dialect) -> Migrator {
             include_str!("../../migrations/postgres/0003_undo.sql"),
             include_str!("../../migrations/postgres/0004_operations.sql"),
             include_str!("../../migrations/postgres/0005_references.sql"),
+            include_str!("../../migrations/postgres/0006_last_record.sql"),
         ],
         Dialect::Sqlite => [
             include_str!("../../migrations/sqlite/0001_ledger.sql"),
@@ -78,10 +79,11 @@ pub(super) fn migrator(dialect: Dialect) -> Migrator {
             include_str!("../../migrations/sqlite/0003_undo.sql"),
             include_str!("../../migrations/sqlite/0004_operations.sql"),
             include_str!("../../migrations/sqlite/0005_references.sql"),
+            include_str!("../../migrations/sqlite/0006_last_record.sql"),
         ],
     };
     let migrations = (1i64..)
-        .zip(["ledger", "beside", "undo", "operations", "references"])
+        .zip(["ledger", "beside", "undo", "operations", "references", "last_record"])
         .zip(texts)
         .map(|((version, name), sql)| Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false));
     let mut migrator = Migrator::with_migrations(migrations.collect());

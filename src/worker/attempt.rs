@@ -199,14 +199,17 @@ impl Attempts {
 
     fn batch(&self, part: &Part) -> Batch {
         let mut batch = Batch { retries: part.retries.clone(), extent: self.prepared.extent.clone(), ..Batch::default() };
+        let mut last: BTreeMap<&TopicPartition, &Record> = BTreeMap::new();
         for index in &part.records {
             let (Some(record), Some(decoded)) = (self.record(*index), self.prepared.decoded.get(*index)) else { continue };
             batch.progress.insert(record.at.partition.clone(), record.at.next());
+            last.insert(&record.at.partition, record);
             let is_dead = matches!(self.done.fates.get(&record.at), Some(Fate::DeadLetter(_)));
             if let (Ok(change::Decoded { content: Content::Events(events), .. }), false) = (decoded, is_dead) {
                 batch.events.extend(events.iter().map(|event| (record.at.clone(), event.clone())));
             }
         }
+        batch.last = last.into_iter().map(|(partition, record)| (partition.clone(), record.fingerprint())).collect();
         batch
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Ended, Owned, RunError, Worker, joined, watching};
 use crate::source::{Command, Source};
 
-/// With `--until-end`: how long roots may wait for their proof after the end was reached.
+/// With `--until-end`: how long roots may wait for their proof, and partitions for their first record, after the end was reached.
 const SETTLE: Duration = Duration::from_secs(15);
 
 /// How long a stop waits for the ledgers to take down where the databases' logs end.
@@ -26,7 +26,9 @@ impl Worker<'_> {
             return false;
         }
         let settle_by = *self.settle_by.get_or_insert_with(|| Instant::now() + SETTLE);
-        self.waitlist.is_empty() || Instant::now() >= settle_by
+        // What compaction has taken is never compared.
+        let is_compared = self.owned.values().all(|owned| owned.halted || owned.last.is_none());
+        self.waitlist.is_empty() && is_compared || Instant::now() >= settle_by
     }
 
     /// Stops in order: intake, what is in flight, the last commit, the group.

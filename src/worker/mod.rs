@@ -3,7 +3,7 @@
 //! It owns all state and waits for nothing but messages: batches and takeovers run in tasks, Kafka on its own thread. One batch is in flight while
 //! the next is read.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::engine::{Engine, Report, Retry};
 use crate::error::chain;
 use crate::ledger::{self, Epoch};
 use crate::sink::SinkError;
-use crate::source::{self, Assignment, Command, Control, Fetched, Places, Source, Watermarks};
+use crate::source::{self, Assignment, Command, Control, Places, Source, Watermarks};
 
 pub mod accounts;
 pub(crate) mod attempt;
@@ -29,6 +29,7 @@ mod ending;
 mod large;
 pub(crate) mod markers;
 mod outcome;
+mod owned;
 mod take;
 mod waiting;
 pub(crate) mod waitlist;
@@ -38,6 +39,7 @@ use accounts::Accounts;
 use attempt::{Done, Name, Prepared, Shared};
 use awaited::{answered, finished, joined, names, next_marker, rest};
 use large::Large;
+use owned::Owned;
 use take::Takeover;
 use waitlist::Waitlist;
 use watching::Watching;
@@ -86,18 +88,6 @@ pub enum RunError {
     /// The accounts do not add up: a fault of ours.
     #[error("the accounts do not add up:\n{0}")]
     Unbalanced(String),
-}
-
-/// A partition of ours.
-#[derive(Debug)]
-struct Owned {
-    assignment: Assignment,
-    /// Everything below is durable.
-    next: Option<NextOffset>,
-    /// Where the topic ended when the partition was assigned.
-    end: i64,
-    halted: bool,
-    dead_letters: VecDeque<Instant>,
 }
 
 /// Runs until `stop` is cancelled, or with `until_end` until the end is reached.
@@ -243,7 +233,7 @@ impl Worker<'_> {
                 () = tokio::time::sleep_until(wake_at) => self.on_time().await,
                 // 7. New records, while there is room.
                 record = source.records.recv(), if may_read => match record {
-                    Some(fetched) => self.on_record(fetched),
+                    Some(fetched) => self.on_record(fetched, &source).await,
                     None => break Err(RunError::Client("the poll thread has ended".to_owned())),
                 },
             }
@@ -273,18 +263,6 @@ impl Worker<'_> {
         .flatten()
         .min()
         .unwrap_or(self.retry_at)
-    }
-
-    fn on_record(&mut self, Fetched { assignment, record }: Fetched) {
-        let is_ours = self.owned.get(&record.at.partition).is_some_and(|owned| owned.assignment == assignment && !owned.halted);
-        let size = source::size(&record);
-        if !is_ours {
-            self.budget.give(size);
-            return;
-        }
-        self.open_since.get_or_insert_with(Instant::now);
-        self.open_bytes += size;
-        self.open.push(record);
     }
 
     async fn on_control(&mut self, control: Control, source: &Source) -> Result<(), RunError> {
@@ -338,17 +316,16 @@ impl Worker<'_> {
             tracing::error!(%partition, reason, "the partition stands still until it is released");
         }
         for (partition, marks) in partitions {
-            let next = takeover.start.get(&partition).copied();
-            let owned = Owned { assignment, next, end: marks.high, halted: next.is_none(), dead_letters: VecDeque::new() };
-            self.owned.insert(partition.clone(), owned);
+            let start = takeover.start.get(&partition);
+            self.owned.insert(partition.clone(), Owned::new(assignment, start, marks.high));
             self.accounts.partitions.entry(partition.clone()).or_default();
-            if let Some(next) = next {
-                self.waitlist.on_progress(&partition, next);
+            if let Some(start) = start {
+                self.waitlist.on_progress(&partition, start.next);
             }
         }
         tracing::info!(partitions = takeover.start.len(), halted = takeover.halted.len(), "partitions taken over");
         self.epochs.extend(takeover.epochs);
-        drop(start_at.send(takeover.start));
+        drop(start_at.send(takeover.start.iter().map(|(partition, start)| (partition.clone(), start.read_from())).collect()));
         // What an earlier owner left pending is looked at now.
         self.retry_at = Instant::now();
         (self.has_looked_at_pending, self.pass) = (false, None);

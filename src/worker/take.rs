@@ -28,10 +28,25 @@ const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration
 #[derive(Debug, Default)]
 pub(crate) struct Takeover {
     pub(crate) epochs: BTreeMap<(DatabaseId, TopicPartition), Epoch>,
-    pub(crate) start: BTreeMap<TopicPartition, NextOffset>,
+    pub(crate) start: BTreeMap<TopicPartition, Start>,
     /// Partitions that stand still until a person has looked, with the reason.
     pub(crate) halted: BTreeMap<TopicPartition, String>,
     pub(crate) fatal: Option<SinkError>,
+}
+
+/// Where a partition goes on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Start {
+    pub(crate) next: NextOffset,
+    /// The fingerprint of the record before it, if it is known and the topic may hold that record still.
+    pub(crate) last: Option<String>,
+}
+
+impl Start {
+    /// The first record to read: the one before, if it is to be compared.
+    pub(crate) fn read_from(&self) -> NextOffset {
+        if self.last.is_some() { NextOffset(self.next.0 - 1) } else { self.next }
+    }
 }
 
 /// The latch of a partition.
@@ -84,8 +99,12 @@ async fn try_take(
             let first = known.get(partition).copied().unwrap_or_else(|| first(engine, partitions, partition));
             let taken = ledger::take(session.as_mut(), &engine.owner, partition, first).await?;
             takeover.epochs.insert((id, partition.clone()), taken.epoch);
-            let start = takeover.start.entry(partition.clone()).or_insert(taken.next);
-            *start = (*start).min(taken.next);
+            let is_kept = partitions.get(partition).is_some_and(|marks| taken.next.0 > marks.low);
+            let taken = Start { next: taken.next, last: taken.last.filter(|_| is_kept) };
+            let start = takeover.start.entry(partition.clone()).or_insert_with(|| taken.clone());
+            if taken.next < start.next || taken.next == start.next && start.last.is_none() {
+                *start = taken;
+            }
         }
         for (topic, size) in topic_sizes.iter().filter(|(topic, _)| engine.model.reach_of_topic(topic).contains(&id)) {
             let grown = grown(engine, session.as_mut(), topic, *size).await?;
@@ -96,7 +115,7 @@ async fn try_take(
     }
     for (partition, marks) in partitions {
         let shut = latches.iter().find(|latch| latch.scope == scope(partition));
-        let gap = takeover.start.get(partition).and_then(|start| gap(*start, *marks));
+        let gap = takeover.start.get(partition).and_then(|start| gap(start.next, *marks));
         let reason = match (shut, gap) {
             (Some(latch), _) => format!("{}: {}", latch.reason, latch.detail),
             (None, Some(gap)) => {

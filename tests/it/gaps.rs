@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::wait::wait_for;
-use crate::support::worker::{DEADLINE, Shop, Worker};
+use crate::support::worker::{DEADLINE, PARTITIONS, Shop, Worker};
 
 async fn copied(shop: &Shop, id: i64, name: &str) -> bool {
     shop.count("shop", &format!("SELECT count(*) FROM customer_copy WHERE id = {id} AND name = '{name}'")).await == 1
@@ -117,4 +117,38 @@ async fn h37_a_topic_that_ends_before_the_ledgers_offset_halts_its_partition() {
     shop.bed.produce(vec![shop.update(62, "next", 90_000_001).in_partition(0)]).await;
     run_to_the_end(&shop, "again", 0).await;
     assert!(copied(&shop, 62, "next").await);
+}
+
+/// The topic is made anew and grows longer than it was: by offsets alone nobody sees it, and the first records of it would be passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn h16_a_topic_that_was_made_anew_and_is_longer_halts_its_partitions() {
+    let shop = Shop::open().await;
+    shop.load(100, 50, 0).await;
+    run_to_the_end(&shop, "first", 0).await;
+    run_to_the_end(&shop, "nothing new", 0).await;
+    shop.bed.recreate_topic(&shop.topic, PARTITIONS).await;
+    shop.execute("crm", "DELETE FROM customers WHERE id = 60").await;
+    let mut lsn = 90_000_000;
+    for partition in 0..PARTITIONS {
+        let gone = if partition == 0 { shop.delete(60, lsn).to_vec() } else { Vec::new() };
+        shop.bed.produce(gone.into_iter().map(|record| record.in_partition(0)).collect()).await;
+        lsn += 8;
+        let many =
+            (0..300).map(|number| shop.update(61 + number % 30, "new", lsn + i64::from(number) * 8).in_partition(partition)).collect();
+        shop.bed.produce(many).await;
+        lsn += 300 * 8;
+    }
+    run_to_the_end(&shop, "halted", 3).await;
+    assert!(!copied(&shop, 61, "new").await, "nothing is read behind what may have been missed");
+    for partition in 0..PARTITIONS {
+        let scope = format!("partition:{}[{partition}]", shop.topic);
+        let (code, listed, _) = shop.command(&["release"]).await;
+        assert!(code == 0 && listed.contains(&format!("{scope}: gap")) && listed.contains("the topic was made anew"), "{code}: {listed}");
+        let (code, released, _) = shop.command(&["release", &scope]).await;
+        assert!(code == 0 && released.contains("released"), "{code}: {released}");
+    }
+    run_to_the_end(&shop, "released", 0).await;
+    assert!(copied(&shop, 61, "new").await);
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM orders WHERE customer_id = 60").await, 0, "what stood at the beginning was read");
+    run_to_the_end(&shop, "again", 0).await;
 }

@@ -119,6 +119,22 @@ impl Bed {
         wait_for(&format!("topic {topic}"), DEADLINE, async || (self.high_watermarks(topic).await.len() == all).then_some(())).await;
     }
 
+    /// Deletes a topic and makes it anew, empty.
+    pub(crate) async fn recreate_topic(&self, topic: &str, partitions: i32) {
+        let (bootstrap, name) = (self.kafka.clone(), topic.to_owned());
+        let runtime = tokio::runtime::Handle::current();
+        blocking(move || {
+            let admin: AdminClient<DefaultClientContext> = client(&bootstrap).create().expect("an admin client");
+            let gone = runtime.block_on(admin.delete_topics(&[&name], &AdminOptions::new()));
+            for result in gone.expect("an answer from the broker") {
+                result.unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
+            }
+        })
+        .await;
+        wait_for(&format!("topic {topic} to go"), DEADLINE, async || self.high_watermarks(topic).await.is_empty().then_some(())).await;
+        self.create_topic(topic, partitions, &[]).await;
+    }
+
     /// Makes the broker forget what a partition holds, as its retention would.
     pub(crate) async fn forget_records(&self, topic: &str, partition: i32) {
         let (bootstrap, topic) = (self.kafka.clone(), topic.to_owned());
