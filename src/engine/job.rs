@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::judge::{self, Judged};
 use super::portion::Found;
 use super::{Authority, Batch, Engine, Report, latch, scope};
-use super::{note, subjects};
+use super::{note, rescue, subjects};
 use crate::apply;
 use crate::change::TopicPartition;
 use crate::databases::DatabaseId;
@@ -88,8 +88,9 @@ pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>
     job.copies(&judged.presence).await?;
     job.look_for_latches(&plan).await?;
     subjects::look_for_undone(&mut job, &judged.subjects).await?;
+    let first = rescue::rescue(&mut job, &judged, &plan).await?;
     note::note(&mut job, &judged, &plan).await?;
-    job.commit(&plan).await?;
+    job.commit(&plan, &first).await?;
     Ok(job.report)
 }
 
@@ -393,10 +394,13 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Commits, deepest rows first; a dry run rolls back.
-    async fn commit(&mut self, plan: &Plan) -> Result<(), Failure> {
+    /// Commits, deepest rows first; a dry run rolls back. Where rows were put back comes before all: the others are why this is done once more, and
+    /// it would not be once they are done.
+    async fn commit(&mut self, plan: &Plan, first: &BTreeSet<DatabaseId>) -> Result<(), Failure> {
         let mut sessions = std::mem::take(&mut self.sessions);
-        for id in apply::commit_order(self.model, &plan.steps, sessions.keys().copied()) {
+        let mut order = apply::commit_order(self.model, &plan.steps, sessions.keys().copied());
+        order.sort_by_key(|id| !first.contains(id));
+        for id in order {
             let Some(session) = sessions.remove(&id) else { continue };
             match self.authority {
                 Authority::Replay { apply: false } | Authority::Rehearsal { .. } => session.rollback().await,

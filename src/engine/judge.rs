@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Waiting;
 use super::job::{Failure, Job};
 use super::subjects::{self, State, Subject};
-use crate::apply;
 use crate::graph::{Edge, EdgeId, Origin, TargetId};
 use crate::ledger::{Pending, PendingKind};
 use crate::model::Model;
@@ -145,12 +144,7 @@ impl Judged {
 
     /// Cascade ids, by root.
     pub(super) fn cascade_ids(&self, job: &Job<'_>) -> Vec<String> {
-        let id = |subject: &Subject| {
-            let target = job.model.graph.target(subject.target);
-            let entity = &job.model.graph.node(target.entity).name;
-            apply::cascade_id(&job.engine.owner.group, entity, &target.columns, &subject.key, &subject.candidate.cause.to_string())
-        };
-        self.roots.iter().filter_map(|place| self.subjects.get(*place)).map(id).collect()
+        self.roots.iter().filter_map(|place| self.subjects.get(*place)).map(|subject| subject.cascade_id(job)).collect()
     }
 
     /// Takes out of the confirmed roots those that must wait: their entity's keys may change, rows point at them, and nothing proves yet that

@@ -26,6 +26,7 @@ mod job;
 mod judge;
 mod note;
 mod portion;
+mod rescue;
 mod subjects;
 mod window;
 
@@ -165,6 +166,10 @@ pub struct Report {
     pub shadow: BTreeMap<String, u64>,
     /// Latches shut by this batch.
     pub latched: BTreeSet<Latch>,
+    /// Rows put back that an interrupted attempt had taken below rows that live on, per entity.
+    pub put_back: BTreeMap<String, u64>,
+    /// Such rows that could not be put back, per entity.
+    pub not_put_back: BTreeMap<String, u64>,
     /// Of a portion: how wide the next one is to be.
     pub next_width: usize,
 }

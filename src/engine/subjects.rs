@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::history;
 use super::job::{Failure, Job};
+use crate::apply;
 use crate::graph::TargetId;
 use crate::ledger::{self, Pending, PendingKind};
 use crate::model::Model;
@@ -150,6 +151,13 @@ fn subject_of(model: &Model, target: TargetId, pending: &Pending) -> Subject {
 impl Subject {
     fn new(target: TargetId, key: Key, candidate: Candidate) -> Self {
         Self { target, key, candidate, was_pending: false, proven: None, has_rows: false, state: State::Alive }
+    }
+
+    /// The id of its cascade: the same whenever the same record is worked.
+    pub(super) fn cascade_id(&self, job: &Job<'_>) -> String {
+        let target = job.model.graph.target(self.target);
+        let entity = &job.model.graph.node(target.entity).name;
+        apply::cascade_id(&job.engine.owner.group, entity, &target.columns, &self.key, &self.candidate.cause.to_string())
     }
 
     /// What an earlier batch knew of the key still counts.

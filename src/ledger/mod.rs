@@ -31,7 +31,7 @@ pub use operations::{allow, allowances, count_shadow, decide, last_decision, pau
 pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
 pub use progress::{ANEW, Reached, Taken, advance, identity, pin_identity, progress, renew_identity, take};
 pub use purge::{Purge, purge, to_purge};
-pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows};
+pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows, rows_of};
 pub use standing::{Done, Held, Progress, Standing, parked, standing};
 pub use undone::{UndoneRoot, forget_undone, spare, undone};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{cell, execute, key_text, parts_text, read_key, read_source, some, source_text, text};
+use super::{cell, execute, key_text, number, parts_text, query, read_key, read_source, some, source_text, text};
 use crate::change::{Position, SourcePosition};
 use crate::sink::statement::{Dialect, over_list};
 use crate::sink::{Row, Session, SinkError, Statement};
@@ -40,6 +40,24 @@ pub struct ReplicaRow {
     pub source: Option<SourcePosition>,
     /// The row was deleted at that position.
     pub gone: bool,
+}
+
+/// How many rows these cascades have changed in this database, of those that have changed any.
+///
+/// # Errors
+/// Those of the database.
+pub async fn rows_of(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    cascades: &[String],
+) -> Result<Vec<(String, u64)>, SinkError> {
+    let what = "reading the audit";
+    let sql = "SELECT c.cascade_id, CAST(sum(c.\"rows\") AS TEXT) FROM {list} JOIN entail_cascades AS c ON c.cascade_id = {c0}
+        WHERE c.group_id = $1 AND c.action IN ('delete', 'update') GROUP BY c.cascade_id";
+    let statement = over_list(dialect, what, sql, vec![some(cascades.iter())], vec![text(group)]);
+    let rows = query(session, statement).await?;
+    rows.iter().map(|row| Ok((cell(row, 0).to_owned(), u64::try_from(number(what, row, 1)?).unwrap_or(0)))).collect()
 }
 
 /// Writes the audit. The rows of a cascade that goes on add up.

@@ -17,12 +17,14 @@ use crate::value::Key;
 mod aside;
 mod chosen;
 mod page;
+mod rescue;
 mod ring;
 mod verdict;
 
 use aside::Aside;
 use chosen::{chosen, missing_roots};
 use page::Place;
+pub(crate) use rescue::Owed;
 use verdict::Verdict;
 
 /// Rows per transaction.

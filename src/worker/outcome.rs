@@ -48,6 +48,16 @@ impl Worker<'_> {
         for (name, rows) in &report.shadow {
             *self.accounts.shadow.entry(name.clone()).or_default() += rows;
         }
+        for (entity, rows) in report.put_back.iter().filter(|(_, rows)| **rows > 0) {
+            tracing::warn!(
+                entity,
+                rows,
+                "rows put back: an interrupted attempt had taken them below rows that were given another parent since"
+            );
+        }
+        for (entity, rows) in report.not_put_back.iter().filter(|(_, rows)| **rows > 0) {
+            tracing::error!(entity, rows, "rows that an interrupted attempt took cannot be put back; the archive has them");
+        }
         self.accounts.spared += report.spared;
         self.accounts.settled_later += report.settled_later;
         self.has_latched |= !report.latched.is_empty();

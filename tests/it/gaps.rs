@@ -133,8 +133,7 @@ async fn h16_a_topic_that_was_made_anew_and_is_longer_halts_its_partitions() {
         let gone = if partition == 0 { shop.delete(60, lsn).to_vec() } else { Vec::new() };
         shop.bed.produce(gone.into_iter().map(|record| record.in_partition(0)).collect()).await;
         lsn += 8;
-        let many =
-            (0..300).map(|number| shop.update(61 + number % 30, "new", lsn + i64::from(number) * 8).in_partition(partition)).collect();
+        let many = (0..300).map(|number| shop.update(61 + number % 30, "new", lsn + number * 8).in_partition(partition)).collect();
         shop.bed.produce(many).await;
         lsn += 300 * 8;
     }

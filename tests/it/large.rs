@@ -43,6 +43,10 @@ async fn reasons(world: &World) -> Vec<String> {
 
 /// The next portion, as the worker takes it; the first one counts.
 async fn portion(world: &World, width: Option<usize>) -> Report {
+    portion_as(world, width, Authority::Replay { apply: true }).await
+}
+
+async fn portion_as(world: &World, width: Option<usize>, authority: Authority<'_>) -> Report {
     let pending = world.pending().await.pop().expect("a pending root");
     let extent = match (pending.reason.as_str(), width) {
         (WHOLE, _) => Extent::Whole,
@@ -53,7 +57,7 @@ async fn portion(world: &World, width: Option<usize>) -> Report {
         }
     };
     let batch = Batch { retries: vec![Retry { pending, proven: None }], extent, ..Batch::default() };
-    world.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works")
+    world.engine.work(&batch, authority).await.expect("works")
 }
 
 async fn rows(world: &World) -> i64 {
@@ -99,6 +103,40 @@ async fn h48_a_root_that_lives_again_halfway_ends_the_cascade_there() {
     sql(&world.crm, "INSERT INTO customers VALUES (3)").await;
     let report = portion(&world, Some(8)).await;
     assert_eq!((report.spared, rows(&world).await, world.pending().await.len()), (1, left, 0));
+}
+
+/// An order whose lines have gone in part is given to a living customer between two portions: it gets them back.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_row_given_away_between_two_portions_gets_back_what_hung_on_it() {
+    for postgres in [false, true] {
+        let mut world = world(postgres, 30, LEVELS).await;
+        let epochs = epochs(&world).await;
+        world.gone(3).await;
+        let mut width = None;
+        let lines_of = "SELECT CAST(count(*) AS TEXT) FROM lines WHERE order_id = ";
+        // Orders go before others are begun, or not: whichever has lost some lines now.
+        let torn = loop {
+            width = Some(portion_as(&world, width, Authority::Owner(&epochs)).await.next_width);
+            let torn = "SELECT CAST(o.id AS TEXT) FROM orders AS o WHERE o.id >= 100 AND (SELECT count(*) FROM lines AS l WHERE l.order_id = o.id) < 30";
+            if let Some(torn) = lines(&world.shop, torn).await.pop() {
+                break torn;
+            }
+        };
+        sql(&world.shop, &format!("UPDATE orders SET customer = 2 WHERE id = {torn}")).await;
+        let mut put_back = 0;
+        while !world.pending().await.is_empty() {
+            let report = portion_as(&world, width, Authority::Owner(&epochs)).await;
+            put_back += report.put_back.values().sum::<u64>();
+            width = Some(report.next_width);
+        }
+        assert_eq!(lines(&world.shop, &format!("{lines_of}{torn}")).await, ["30"], "postgres: {postgres}");
+        assert!((1..30).contains(&put_back), "{put_back} rows put back");
+        assert_eq!(
+            lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM lines WHERE order_id >= 100").await,
+            ["30"],
+            "the others have gone"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,7 @@ mod proof;
 mod rebalance;
 mod released;
 mod replay;
+mod rescued;
 mod support;
 mod torture;
 mod undo;

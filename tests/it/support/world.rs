@@ -1,12 +1,13 @@
 //! Two services' databases on either driver, an engine over them that is fed record by record, and undo.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use entail::change::{self, Content, Position, Record};
+use entail::change::{self, Content, NextOffset, Position, Record, TopicPartition};
+use entail::databases::DatabaseId;
 use entail::engine::{Authority, Batch, Engine, Retry};
-use entail::ledger::{self, Choice, Owner};
+use entail::ledger::{self, Choice, Epoch, Owner};
 use entail::model::Model;
 use entail::rules::{self, SourceFile};
 use entail::sink::{Access, Location};
@@ -174,6 +175,22 @@ impl World {
     pub(crate) async fn undo(&self, choice: Choice, on_conflict: OnConflict, is_dry: bool) -> Undone {
         self.try_undo(choice, on_conflict, is_dry).await.unwrap_or_else(|error| panic!("{}", entail::error::chain(&error)))
     }
+}
+
+pub(crate) type Epochs = BTreeMap<(DatabaseId, TopicPartition), Epoch>;
+
+/// Takes all topics over, as a worker does.
+pub(crate) async fn epochs(world: &World) -> Epochs {
+    let mut epochs = Epochs::new();
+    for topic in world.engine.model.topics.keys() {
+        for id in world.engine.model.reach_of_topic(topic) {
+            let mut session = world.engine.model.databases.handle(id).database.begin().await.expect("begins");
+            let taken = ledger::take(session.as_mut(), &world.engine.owner, &partition(topic), NextOffset(0)).await.expect("taken");
+            session.commit().await.expect("commits");
+            epochs.insert((id, partition(topic)), taken.epoch);
+        }
+    }
+    epochs
 }
 
 pub(crate) fn delete(service: &str, table: &str, id: i64) -> serde_json::Value {

@@ -1,0 +1,209 @@
+//! What a crash between two databases may have taken too much of (H47).
+//!
+//! Leaves commit before roots. If a crash falls between, and a middle row is given to a living parent before the redo, what had hung on it is gone
+//! already, and no database says why. So whoever works a root once more looks what its cascade has taken, and puts back the rows whose own parent
+//! lives and was not taken. In the same transactions: the root is not done before its rows are back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Authority;
+use super::job::{Failure, Job};
+use super::judge::Judged;
+use super::subjects::{State, Subject};
+use crate::apply;
+use crate::databases::DatabaseId;
+use crate::graph::{Edge, TargetId};
+use crate::ledger::{self, Archived};
+use crate::model::Model;
+use crate::plan::{Plan, RootId};
+use crate::resolve::Trouble;
+use crate::rules::{EntityId, Mode, OnDelete};
+use crate::sink::statement::{self, Selection};
+use crate::sink::{SinkError, TableRef, image};
+use crate::undo::Owed;
+use crate::value::Key;
+
+/// Rows read at a time.
+const PAGE: usize = 1_000;
+
+/// An archived row.
+struct Taken {
+    database: DatabaseId,
+    entity: EntityId,
+    row: Archived,
+    /// The parents because of which it was touched. `None` if one of them is the root, or cannot be told: then it is left alone.
+    because: Option<Vec<(TargetId, Key)>>,
+    /// Other parents that it needs if it is to live.
+    needs: Vec<(TargetId, Key)>,
+}
+
+/// Puts back what earlier attempts at the roots of this batch took below rows that live on. Returns the databases in which it did.
+pub(super) async fn rescue(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<BTreeSet<DatabaseId>, Failure> {
+    if !matches!(job.authority, Authority::Owner(_)) {
+        return Ok(BTreeSet::new());
+    }
+    let roots = finished(job, judged, plan);
+    let cascades = attempted(job, roots.keys().cloned().collect()).await?;
+    if cascades.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let taken = taken(job, &roots, &cascades).await?;
+    let parents = taken.iter().flat_map(|one| one.because.iter().flatten().chain(&one.needs).cloned()).collect();
+    let living = living(job, &parents, &cascades).await?;
+    put_back(job, rescued(job.model, taken, &living), &cascades).await
+}
+
+/// The roots that this batch ends, by the ids of their cascades. One that is held back, or of which more is left, is looked at when it ends.
+fn finished<'j>(job: &Job<'_>, judged: &'j Judged, plan: &Plan) -> BTreeMap<String, &'j Subject> {
+    let ids = judged.cascade_ids(job);
+    let is_open = |id: RootId| plan.blocked.contains_key(&id) || plan.unfinished.contains(&id);
+    let worked = (0u32..).map(RootId).zip(ids).filter(|(id, _)| !is_open(*id));
+    let worked = worked.filter_map(|(id, cascade)| Some((cascade, judged.subject(id)?)));
+    let alive = judged.subjects.iter().filter(|subject| subject.state == State::Alive);
+    let alive = alive.map(|subject| (subject.cascade_id(job), subject));
+    let is_judged = |(_, subject): &(String, &Subject)| matches!(subject.state, State::Root(_) | State::Alive);
+    worked.chain(alive).filter(is_judged).collect()
+}
+
+/// Those of the cascades that have taken rows before, and no more than one transaction can look at.
+async fn attempted(job: &mut Job<'_>, ids: BTreeSet<String>) -> Result<Vec<String>, Failure> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let group = job.engine.owner.group.clone();
+    let ids: Vec<String> = ids.into_iter().collect();
+    let mut rows: BTreeMap<String, u64> = BTreeMap::new();
+    for (id, session) in &mut job.sessions {
+        let dialect = job.model.databases.handle(*id).database.dialect();
+        for (cascade, count) in ledger::rows_of(session.as_mut(), dialect, &group, &ids).await? {
+            *rows.entry(cascade).or_default() += count;
+        }
+    }
+    let most = u64::try_from(job.engine.rows_per_transaction).unwrap_or(u64::MAX);
+    let is_small = |(_, rows): &(String, u64)| *rows > 0 && *rows <= most;
+    Ok(rows.into_iter().filter(is_small).map(|(cascade, _)| cascade).collect())
+}
+
+/// What these cascades took before this batch, and was not put back.
+async fn taken(job: &mut Job<'_>, roots: &BTreeMap<String, &Subject>, cascades: &[String]) -> Result<Vec<Taken>, Failure> {
+    let (group, model) = (job.engine.owner.group.clone(), job.model);
+    let entities: Vec<String> = model.graph.nodes().map(|(_, node)| node.name.clone()).collect();
+    let mut all = Vec::new();
+    for (id, session) in &mut job.sessions {
+        let database = &*model.databases.handle(*id).database;
+        let most = u32::try_from(job.engine.rows_per_transaction).unwrap_or(u32::MAX);
+        // Read beside the transaction: what this very batch takes is not among them.
+        let numbers = ledger::left_to_undo(database, &group, cascades, &entities, i64::MAX, most).await?;
+        for page in numbers.chunks(PAGE) {
+            for row in ledger::archived(session.as_mut(), database.dialect(), page).await? {
+                let Some(entity) = model.entity_named(&row.entity) else { continue };
+                let root = roots.get(&row.cascade).map(|subject| (subject.target, subject.key.clone()));
+                let parents = parents(model, entity, &row).unwrap_or_default();
+                let because =
+                    row.reference.split(", ").map(|name| parents.get(name).cloned().filter(|parent| Some(parent) != root.as_ref()));
+                let because = because.collect();
+                let needs = if row.is_removed { parents.into_values().collect() } else { Vec::new() };
+                all.push(Taken { database: *id, entity, row, because, needs });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The parents of a row as it was, by the names of their references.
+fn parents(model: &Model, entity: EntityId, row: &Archived) -> Option<BTreeMap<String, (TargetId, Key)>> {
+    let table = &model.table_if_any(entity)?.table;
+    let dialect = model.databases.handle(model.table(entity).database).database.dialect();
+    let texts: Vec<Option<String>> = image::fields(dialect, &row.image)?.iter().map(|field| image::text(dialect, field)).collect();
+    let image = table.image(&apply::columns_of_shape(&row.columns), &texts);
+    let listed = |edge: &Edge| row.reference.split(", ").any(|name| name == edge.name);
+    let holds = |edge: &Edge| edge.mode == Mode::Enforce && edge.when.is_empty() && edge.on_delete != OnDelete::NoAction;
+    let edges = model.graph.edges().map(|(_, edge)| edge).filter(|edge| edge.child == entity && (listed(edge) || holds(edge)));
+    Some(edges.filter_map(|edge| Some((edge.name.clone(), (edge.target, TableRef::key_of(&edge.columns, &image)?)))).collect())
+}
+
+/// Those of these parents that live, and were not taken by the same cascades: before, or just now.
+async fn living(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades: &[String]) -> Result<BTreeSet<(TargetId, Key)>, Failure> {
+    let (group, model) = (job.engine.owner.group.clone(), job.model);
+    let mut by_target: BTreeMap<TargetId, Vec<&Key>> = BTreeMap::new();
+    for (target, key) in parents {
+        by_target.entry(*target).or_default().push(key);
+    }
+    let mut living = BTreeSet::new();
+    for (target_id, keys) in by_target {
+        let target = model.graph.target(target_id);
+        // Without an archive nobody can tell whether the parent was taken.
+        if model.graph.edges().any(|(_, edge)| edge.child == target.entity && !edge.archive) {
+            continue;
+        }
+        let found = rows_of(model, target_id, &keys).await?;
+        let Some(session) = job.sessions.get_mut(&model.table(target.entity).database) else { continue };
+        let dialect = model.databases.handle(model.table(target.entity).database).database.dialect();
+        let rows: Vec<&Key> = found.values().collect();
+        let images = ledger::images_of(session.as_mut(), dialect, (&group, cascades), &model.graph.node(target.entity).name, &rows).await?;
+        let is_free = |row: &Key| images.get(row).is_none_or(|images| images.open == 0);
+        living.extend(found.into_iter().filter(|(_, row)| is_free(row)).map(|(key, _)| (target_id, key)));
+    }
+    Ok(living)
+}
+
+/// The rows that have these values now: value and key.
+async fn rows_of(model: &Model, target: TargetId, keys: &[&Key]) -> Result<BTreeMap<Key, Key>, Failure> {
+    let target = model.graph.target(target);
+    let bound = model.table(target.entity);
+    let database = &model.databases.handle(bound.database).database;
+    let own = &model.graph.node(target.entity).key;
+    let read: Vec<String> = target.columns.iter().chain(own).cloned().collect();
+    let mut found = BTreeMap::new();
+    for page in keys.chunks(PAGE) {
+        let parts: Vec<&[String]> = page.iter().map(|key| key.parts()).collect();
+        let selection =
+            Selection { table: &bound.table, by: &target.columns, keys: &parts, when: &[], read: &read, lock: false, limit: page.len() };
+        let Some(question) = statement::select(database.dialect(), &selection) else { continue };
+        for row in database.read(&question).await.map_err(Trouble::from)? {
+            let image = bound.table.image(&read, &row);
+            found.extend(TableRef::key_of(&target.columns, &image).zip(TableRef::key_of(own, &image)));
+        }
+    }
+    Ok(found)
+}
+
+/// The rows that were touched because of parents that live, and all of whose parents live or come back with them.
+fn rescued(model: &Model, taken: Vec<Taken>, living: &BTreeSet<(TargetId, Key)>) -> Vec<Taken> {
+    let mut returning: BTreeSet<(TargetId, Key)> = living.clone();
+    let (mut rescued, mut left) = (Vec::new(), taken);
+    loop {
+        let all = |parents: &[(TargetId, Key)]| parents.iter().all(|parent| returning.contains(parent));
+        let returns = |one: &Taken| one.because.as_ref().is_some_and(|parents| all(parents)) && all(&one.needs);
+        let (new, rest): (Vec<Taken>, Vec<Taken>) = left.into_iter().partition(returns);
+        if new.is_empty() {
+            return rescued;
+        }
+        for one in new.iter().filter(|one| one.row.is_removed) {
+            let target = model.graph.key_target(one.entity);
+            returning.extend(one.row.key.clone().map(|key| (target, key)));
+        }
+        rescued.extend(new);
+        left = rest;
+    }
+}
+
+/// Puts rows back, parents first, the youngest change of a row first.
+async fn put_back(job: &mut Job<'_>, mut rescued: Vec<Taken>, cascades: &[String]) -> Result<BTreeSet<DatabaseId>, Failure> {
+    let (group, model) = (job.engine.owner.group.clone(), job.model);
+    rescued.sort_by_key(|one| (std::cmp::Reverse(model.graph.rank(one.entity)), one.entity, one.database, std::cmp::Reverse(one.row.id)));
+    let owed = Owed { model, group: &group, cascades };
+    let mut databases = BTreeSet::new();
+    for rows in rescued.chunk_by(|one, other| (one.entity, one.database) == (other.entity, other.database)) {
+        let Some(Taken { database, entity, .. }) = rows.first() else { continue };
+        let name = &model.graph.node(*entity).name;
+        let Some(session) = job.sessions.get_mut(database) else { continue };
+        let dialect = model.databases.handle(*database).database.dialect();
+        let rows: Vec<Archived> = rows.iter().map(|one| one.row.clone()).collect();
+        let tally = owed.put_back(session.as_mut(), dialect, name, &rows).await.map_err(|error: SinkError| Failure::from(error))?;
+        databases.insert(*database);
+        *job.report.put_back.entry(name.clone()).or_default() += tally.inserted + tally.set_back;
+        *job.report.not_put_back.entry(name.clone()).or_default() += tally.conflicts + tally.refused;
+    }
+    Ok(databases)
+}

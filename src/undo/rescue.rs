@@ -1,0 +1,73 @@
+//! Puts single rows back within somebody else's transaction.
+
+use super::page::Place;
+use super::{OnConflict, Tally};
+use crate::ledger::Archived;
+use crate::model::Model;
+use crate::sink::{Dialect, Fault, Session, SinkError, Statement};
+
+/// Whose rows are put back, and how long what is overwritten would be kept.
+pub(crate) struct Owed<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) group: &'a str,
+    pub(crate) cascades: &'a [String],
+}
+
+impl Owed<'_> {
+    /// Puts rows of one entity back in an open transaction; newer rows are left alone. What a constraint refuses is left in the archive, and counts
+    /// as refused.
+    pub(crate) async fn put_back(
+        &self,
+        session: &mut dyn Session,
+        dialect: Dialect,
+        entity: &str,
+        rows: &[Archived],
+    ) -> Result<Tally, SinkError> {
+        let (mut all, mut parts) = (Tally::default(), vec![rows]);
+        while let Some(part) = parts.pop() {
+            match self.try_put_back(session, dialect, entity, part).await {
+                Ok(tally) => all.add(tally),
+                Err(error) if !is_refusal(&error) => return Err(error),
+                Err(_) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(_) => all.refused += 1,
+            }
+        }
+        Ok(all)
+    }
+
+    async fn try_put_back(&self, session: &mut dyn Session, dialect: Dialect, entity: &str, rows: &[Archived]) -> Result<Tally, SinkError> {
+        let Some((node, bound)) = self.model.entity_named(entity).and_then(|node| Some((node, self.model.table_if_any(node)?))) else {
+            return Ok(Tally::default());
+        };
+        run(session, "SAVEPOINT entail_rescue").await?;
+        let mut place = Place {
+            session: &mut *session,
+            dialect,
+            bound,
+            key: &self.model.graph.node(node).key,
+            entity,
+            group: self.group,
+            cascades: self.cascades,
+            keep: std::time::Duration::ZERO,
+            policy: OnConflict::Skip,
+            is_dry: false,
+            writes: true,
+        };
+        let done = place.put_back(rows).await;
+        if done.as_ref().is_err_and(is_refusal) {
+            run(session, "ROLLBACK TO SAVEPOINT entail_rescue").await?;
+        }
+        done
+    }
+}
+
+async fn run(session: &mut dyn Session, sql: &'static str) -> Result<(), SinkError> {
+    session.execute(&Statement::fixed("putting rows back", sql, Vec::new())).await.map(|_| ())
+}
+
+fn is_refusal(error: &SinkError) -> bool {
+    matches!(error, SinkError::Database { fault: Fault::Constraint(..) | Fault::Value, .. } | SinkError::Swallowed { .. })
+}

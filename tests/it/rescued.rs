@@ -1,0 +1,199 @@
+//! H47: a crash between the commits of two databases, and a middle row that is given to a living parent before the redo. What hung on it had gone
+//! already, and comes back with the redo.
+
+use std::collections::BTreeMap;
+
+use entail::change::{self, Content, Position, Record};
+use entail::engine::{Authority, Batch, Report, Retry, WorkError};
+use entail::ledger;
+use serde_json::json;
+
+use crate::support::engine::partition;
+use crate::support::scripted::{Act, Cue};
+use crate::support::world::*;
+
+/// Customers and parcels in one database, orders between them in another; labels hang on parcels.
+const CRM: &str = "
+CREATE TABLE customers (id BIGINT PRIMARY KEY); INSERT INTO customers VALUES (1), (2), (3);
+CREATE TABLE towns (id BIGINT PRIMARY KEY); INSERT INTO towns VALUES (1), (2);
+CREATE TABLE parcels (id BIGINT PRIMARY KEY, order_id BIGINT, second BIGINT, town BIGINT REFERENCES towns (id), t TEXT);
+CREATE INDEX po ON parcels (order_id); CREATE INDEX ps ON parcels (second);
+INSERT INTO parcels VALUES (70, 7, NULL, 1, 'a'), (71, 7, NULL, 2, 'b'), (80, 8, NULL, 1, 'c'), (78, 7, 8, 1, 'd'), (87, 8, 7, 1, 'e'), (90, 9, NULL, 1, 'other');
+CREATE TABLE stickers (id BIGINT PRIMARY KEY, order_id BIGINT); CREATE INDEX so ON stickers (order_id);
+INSERT INTO stickers VALUES (1, 7), (2, 8);
+CREATE TABLE notes (id BIGINT PRIMARY KEY, customer BIGINT); CREATE INDEX nc ON notes (customer); INSERT INTO notes VALUES (1, 1);
+";
+const SHOP: &str = "
+CREATE TABLE orders (id BIGINT PRIMARY KEY, customer BIGINT); CREATE INDEX oc ON orders (customer);
+INSERT INTO orders VALUES (7, 1), (8, 1), (9, 2);
+";
+const RULES: &str = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
+  - { name: shop.order, table: orders, key: id, topic: shop.orders }
+  - { name: crm.parcel, table: parcels, key: id }
+  - { name: crm.sticker, table: stickers, key: id }
+  - { name: crm.note, table: notes, key: id }
+references:
+  - { name: order_customer, child: shop.order, columns: customer, parent: crm.customer, on_delete: cascade }
+  - { name: parcel_order, child: crm.parcel, columns: order_id, parent: shop.order, on_delete: cascade }
+  - { name: parcel_second, child: crm.parcel, columns: second, parent: shop.order, on_delete: cascade }
+  - { name: note_customer, child: crm.note, columns: customer, parent: crm.customer, on_delete: cascade }
+  - { name: sticker_order, child: crm.sticker, columns: order_id, parent: shop.order, on_delete: set_null }
+";
+const PARCELS: &str = "SELECT CAST(id AS TEXT) || t FROM parcels ORDER BY id";
+const STICKERS: &str = "SELECT CAST(id AS TEXT) || '>' || coalesce(CAST(order_id AS TEXT), '-') FROM stickers ORDER BY id";
+const ORDERS_NOW: &str = "SELECT CAST(id AS TEXT) || '>' || CAST(customer AS TEXT) FROM orders ORDER BY id";
+
+/// Customer 1 goes, and this batch tells of it.
+async fn gone(world: &World) -> Batch {
+    sql(&world.crm, "DELETE FROM customers WHERE id = 1").await;
+    let at = Position { partition: partition("crm.customers"), offset: 5 };
+    let record = Record {
+        at: at.clone(),
+        timestamp: None,
+        key: Some(json!({"id": 1}).to_string().into_bytes()),
+        value: Some(delete("crm", "customers", 1).to_string().into_bytes()),
+        headers: Vec::new(),
+    };
+    let decoded = change::decode(&record, &world.engine.model.topics["crm.customers"]).expect("decodes");
+    let Content::Events(events) = decoded.content else { panic!("no events") };
+    let events = events.into_iter().map(|event| (at.clone(), event)).collect();
+    Batch { events, progress: BTreeMap::from([(at.partition.clone(), at.next())]), ..Batch::default() }
+}
+
+async fn work(world: &World, batch: &Batch, epochs: &Epochs) -> Result<Report, WorkError> {
+    world.engine.work(batch, Authority::Owner(epochs)).await
+}
+
+/// The parcels have gone, and the process dies before the orders do.
+async fn torn(postgres: bool) -> (World, Batch, Epochs) {
+    let world = World::new(postgres, CRM, SHOP, RULES).await;
+    let epochs = epochs(&world).await;
+    let batch = gone(&world).await;
+    world.script.cue(Cue { at: "commit", nth: 2, act: Act::Fail });
+    assert!(work(&world, &batch, &epochs).await.is_err(), "the second commit was to fail");
+    assert!(world.script.is_played());
+    assert_eq!(lines(&world.crm, PARCELS).await, ["90other"]);
+    assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>1", "8>1", "9>2"]);
+    (world, batch, epochs)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_what_hung_on_a_row_that_was_given_another_parent_comes_back() {
+    for postgres in [true, false] {
+        let (world, batch, epochs) = torn(postgres).await;
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        let report = work(&world, &batch, &epochs).await.expect("works");
+        // Parcels 78 and 87 hung on order 8 as well, which did go.
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "postgres: {postgres}");
+        assert_eq!(lines(&world.crm, STICKERS).await, ["1>7", "2>-"]);
+        assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>2", "9>2"]);
+        assert_eq!(report.put_back, BTreeMap::from([("crm.parcel".to_owned(), 2), ("crm.sticker".to_owned(), 1)]));
+        let again = work(&world, &batch, &epochs).await.expect("works");
+        assert!(again.put_back.is_empty() && again.rows.is_empty(), "a repeat does nothing: {again:?}");
+        let undone = world.undo(root(1), entail::undo::OnConflict::Fail, false).await;
+        assert_eq!(undone.left(), 0, "{:?}", undone.tables);
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "78d", "80c", "87e", "90other"]);
+    }
+}
+
+/// The same for the other order, in whose name the parcels that hung on both went.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_what_hung_on_another_row_that_went_stays_away() {
+    for postgres in [true, false] {
+        let (world, batch, epochs) = torn(postgres).await;
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 8").await;
+        work(&world, &batch, &epochs).await.expect("works");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["80c", "90other"], "postgres: {postgres}");
+        assert_eq!(lines(&world.crm, STICKERS).await, ["1>-", "2>8"]);
+        assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["8>2", "9>2"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_without_a_rescue_nothing_comes_back() {
+    for postgres in [true, false] {
+        let (world, batch, epochs) = torn(postgres).await;
+        let report = work(&world, &batch, &epochs).await.expect("works");
+        assert!(report.put_back.is_empty(), "{report:?}");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["90other"]);
+        assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["9>2"]);
+        // Its key is used again, by a row that never had those parcels.
+        sql(&world.shop, "INSERT INTO orders VALUES (7, 2)").await;
+        let report = work(&world, &batch, &epochs).await.expect("works");
+        assert!(report.put_back.is_empty(), "rows of an earlier life come back: {report:?}");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["90other"], "postgres: {postgres}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_parent_that_is_back_at_the_redo_keeps_what_hung_on_its_children() {
+    for postgres in [true, false] {
+        let (world, batch, epochs) = torn(postgres).await;
+        sql(&world.crm, "INSERT INTO customers VALUES (1)").await;
+        work(&world, &batch, &epochs).await.expect("works");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "78d", "80c", "87e", "90other"], "postgres: {postgres}");
+        assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>1", "8>1", "9>2"]);
+        // The note hung on the customer itself, who was gone when it went.
+        assert!(lines(&world.crm, "SELECT CAST(id AS TEXT) FROM notes").await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_newer_rows_and_what_a_constraint_refuses_hold_nothing_up() {
+    for postgres in [true, false] {
+        let (world, batch, epochs) = torn(postgres).await;
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        sql(&world.crm, "INSERT INTO parcels VALUES (70, 9, NULL, 1, 'newer'); DELETE FROM towns WHERE id = 2").await;
+        let report = work(&world, &batch, &epochs).await.expect("works");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70newer", "90other"], "postgres: {postgres}");
+        assert_eq!((report.put_back["crm.parcel"], report.not_put_back["crm.parcel"]), (0, 2));
+        assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>2", "9>2"], "the rest is done");
+    }
+}
+
+/// The crash comes once more, between the commit of what is put back and that of the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_second_crash_leaves_the_rescue_whole() {
+    for (postgres, nth) in [(true, 1), (true, 2), (false, 1), (false, 2)] {
+        let (world, batch, epochs) = torn(postgres).await;
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        world.script.cue(Cue { at: "commit", nth, act: Act::Fail });
+        assert!(work(&world, &batch, &epochs).await.is_err());
+        let is_back = nth == 2;
+        assert_eq!(lines(&world.crm, PARCELS).await.len() == 3, is_back, "what is put back is committed first");
+        work(&world, &batch, &epochs).await.expect("works");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "postgres: {postgres}, commit {nth}");
+        assert_eq!(lines(&world.crm, STICKERS).await, ["1>7", "2>-"]);
+        assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>2", "9>2"]);
+    }
+}
+
+/// The same for a root that is pending, whose redo no offset asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_root_that_is_tried_again_puts_back_too() {
+    for postgres in [true, false] {
+        let (world, batch, epochs) = torn(postgres).await;
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        let at = &batch.events[0].0;
+        let pending = ledger::Pending {
+            entity: "crm.customer".to_owned(),
+            columns: vec!["id".to_owned()],
+            key: key(&["1"]),
+            reason: "wait".to_owned(),
+            detail: String::new(),
+            kind: ledger::PendingKind::Gone,
+            cause: at.clone(),
+            partition_known: true,
+            source: None,
+            beside: Default::default(),
+        };
+        let retry = Batch { retries: vec![Retry { pending, proven: None }], ..Batch::default() };
+        work(&world, &retry, &epochs).await.expect("works");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "postgres: {postgres}");
+        assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>2", "9>2"]);
+    }
+}
