@@ -359,16 +359,23 @@ impl Planner<'_> {
         None
     }
 
+    /// The values of a row at which defaults may point.
+    fn vacated_by(&self, row: RowId) -> impl Iterator<Item = (TargetId, Key)> {
+        let (entity, child) = self.collected.row(row);
+        let targets = self.graph.targets_of(*entity).filter(|(target, _)| self.graph.edges_at(*target).any(|(_, edge)| sets_default(edge)));
+        targets.filter_map(|(target, columns)| Some((target, columns_key(&columns.columns, child)?)))
+    }
+
     /// Groups the touches into steps, children before parents.
     fn finish(&self, touches: Touches, plan: &mut Plan) {
+        // A row that stays for a later portion goes too: a default that names it would be given to the same rows for ever.
+        plan.vacated.extend(self.incomplete.iter().flat_map(|row| self.vacated_by(*row)));
         // Within a cycle, rows let go before others are deleted: a native key would change them behind us otherwise.
         let mut steps: BTreeMap<StepKey, Vec<StepRow>> = BTreeMap::new();
         for (row, touch) in touches {
             let (entity, child) = self.collected.row(row);
             if touch.delete.is_some() {
-                let targets =
-                    self.graph.targets_of(*entity).filter(|(target, _)| self.graph.edges_at(*target).any(|(_, edge)| sets_default(edge)));
-                plan.vacated.extend(targets.filter_map(|(target, columns)| Some((target, columns_key(&columns.columns, child)?))));
+                plan.vacated.extend(self.vacated_by(row));
             }
             *plan.rows.entry(touch.root).or_default() += 1;
             let (edges, action, new) = match touch.delete {

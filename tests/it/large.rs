@@ -267,6 +267,30 @@ async fn a_large_root_with_a_table_that_only_lets_go() {
     assert_eq!(lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM orders WHERE customer = 3").await, ["0"]);
 }
 
+/// The default names an order that goes, but with a later portion: it lives still when the lines let go, and is given to them for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn h110_a_default_that_goes_with_a_later_portion_latches_its_reference() {
+    let rules = LEVELS.replace("parent: shop.order, on_delete: cascade }\nlimits", "parent: shop.order, on_delete: set_default }\nlimits");
+    let rules = rules.replace("key: [order_id, number]", "key: number");
+    for postgres in [false, true] {
+        let mut world = world(postgres, 0, LEVELS).await;
+        let default = "DROP TABLE lines; CREATE TABLE lines (order_id bigint DEFAULT 100, number bigint PRIMARY KEY, what text);
+            CREATE INDEX lines_order ON lines (order_id);";
+        let many: String = (1..=30).map(|number| format!("INSERT INTO lines VALUES (100, {number}, '');")).collect();
+        sql(&world.shop, &format!("{default}{many}")).await;
+        world.rebind(Some(&rules)).await;
+        world.gone(3).await;
+        let (mut width, mut portions) = (None, 0);
+        while reasons(&world).await != ["latched"] {
+            width = Some(portion(&world, width).await.next_width);
+            portions += 1;
+            assert!(portions < 20, "postgres: {postgres}: it does not end: {:?}", world.pending().await);
+        }
+        assert_eq!(lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM orders WHERE customer = 3").await, ["4"], "nothing went");
+        assert_eq!(lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM lines WHERE order_id = 100").await, ["30"]);
+    }
+}
+
 /// The real worker: a large root that somebody's lock holds up is in nobody's way, and goes on behind a kill -9.
 #[tokio::test(flavor = "multi_thread")]
 async fn h84_small_cascades_do_not_wait_for_a_large_one_that_a_kill_interrupts() {
