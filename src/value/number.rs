@@ -1,7 +1,5 @@
 //! Whole numbers and decimals as digits: nothing here passes through a floating point number (H55).
 
-use std::fmt::Write as _;
-
 use num_bigint::BigInt;
 
 use super::{IntType, ValueError};
@@ -124,8 +122,11 @@ impl Exact {
         if places > 0 {
             // The fraction's own leading zeros were trimmed with the digits: 0.05 is the digit 5 at scale 2.
             let lead = behind.saturating_sub(self.digits.len());
-            let tail = places - behind;
-            let _ = write!(text, ".{:0<lead$}{fraction}{:0<tail$}", "", "");
+            text.push('.');
+            // Not by a format's width: it takes 65,535 at the most, and panics above.
+            text.extend(std::iter::repeat_n('0', lead));
+            text.push_str(fraction);
+            text.extend(std::iter::repeat_n('0', places - behind));
         }
         Ok(text)
     }

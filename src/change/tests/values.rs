@@ -139,6 +139,10 @@ fn h101_exponents_and_scales_cost_nothing() {
     }
     unreadable(&decimal(None), &format!(r#"{{"scale":0,"value":"{}"}}"#, "AAAA".repeat(40_000)), None);
     assert_eq!(column(&I64, "0e999999999", None), "0");
+    // More leading zeros than a format's width can have (found by fuzzing).
+    assert_eq!(column(&decimal(None), "11E-99364", Some(&plain("int64"))).len(), 2 + 99_364);
+    let wide = ColumnType::Decimal { scale: Some(u16::MAX) };
+    assert_eq!(wide.canonical("1").map(|text| text.len()), Ok(2 + 65_535));
 }
 
 #[test]
