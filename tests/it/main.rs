@@ -18,6 +18,7 @@ mod latches;
 mod layout;
 mod live;
 mod masses;
+mod model;
 mod newcomers;
 mod oracle;
 mod parked;
