@@ -74,6 +74,15 @@ async fn mass_delete(stay: i64) {
         parents + stay - left.0 <= limit && 2 * (parents + stay) - left.1 <= limit,
         "{left:?} are left of {parents}, and the limit is {limit}"
     );
+    // By the database's own clock.
+    let since = |moment: &str| {
+        let shut = format!("(SELECT min(since) FROM entail_latches) - (SELECT {moment}(at) FROM entail_cascades)");
+        format!("SELECT coalesce(CAST(1000 * extract(epoch FROM {shut}) AS bigint), -1)")
+    };
+    for service in ["shop", "shipping"] {
+        let (first, last) = (shop.count(service, &since("min")).await, shop.count(service, &since("max")).await);
+        println!("{service}: shut {first} ms after the first rows went, {last} ms after the last (-1: there is no latch)");
+    }
     for worker in [&mut first, &mut second] {
         worker.signal("TERM");
         assert_eq!(worker.exit(DEADLINE).await, 0, "{}", worker.tail());
