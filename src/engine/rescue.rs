@@ -50,7 +50,11 @@ pub(super) async fn rescue(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> R
     let taken = taken(job, &roots, &cascades).await?;
     let parents = taken.iter().flat_map(|one| one.because.iter().flatten().chain(&one.needs).cloned()).collect();
     let living = living(job, &parents, &cascades).await?;
-    put_back(job, rescued(job.model, taken, &living), &cascades).await
+    let (rescued, lacking) = rescued(job.model, taken, &living);
+    for one in lacking {
+        *job.report.not_put_back.entry(one.row.entity).or_default() += 1;
+    }
+    put_back(job, rescued, &cascades).await
 }
 
 /// The roots that this batch ends, by the ids of their cascades. One that is held back, or of which more is left, is looked at when it ends.
@@ -168,16 +172,30 @@ async fn rows_of(model: &Model, target: TargetId, keys: &[&Key]) -> Result<BTree
     Ok(found)
 }
 
-/// The rows that were touched because of parents that live, and all of whose parents live or come back with them.
-fn rescued(model: &Model, taken: Vec<Taken>, living: &BTreeSet<(TargetId, Key)>) -> Vec<Taken> {
-    let mut returning: BTreeSet<(TargetId, Key)> = living.clone();
-    let (mut rescued, mut left) = (Vec::new(), taken);
+/// The rows that were touched because of parents that live, or come back with them; and those of them that lack another parent.
+fn rescued(model: &Model, taken: Vec<Taken>, living: &BTreeSet<(TargetId, Key)>) -> (Vec<Taken>, Vec<Taken>) {
+    let (mut candidates, mut lacking) = (taken, Vec::new());
     loop {
-        let all = |parents: &[(TargetId, Key)]| parents.iter().all(|parent| returning.contains(parent));
-        let returns = |one: &Taken| one.because.as_ref().is_some_and(|parents| all(parents)) && all(&one.needs);
+        let (returning, rescued) = returning(model, candidates, living);
+        // Rows may need each other, or themselves: so all are taken to return that nothing speaks against.
+        let (kept, lost): (Vec<Taken>, Vec<Taken>) =
+            rescued.into_iter().partition(|one| one.needs.iter().all(|parent| returning.contains(parent)));
+        if lost.is_empty() {
+            return (kept, lacking);
+        }
+        lacking.extend(lost);
+        candidates = kept;
+    }
+}
+
+/// The rows that were touched because of parents that live, or of rows that return themselves; with the values that are there then.
+fn returning(model: &Model, candidates: Vec<Taken>, living: &BTreeSet<(TargetId, Key)>) -> (BTreeSet<(TargetId, Key)>, Vec<Taken>) {
+    let (mut returning, mut rescued, mut left) = (living.clone(), Vec::new(), candidates);
+    loop {
+        let returns = |one: &Taken| one.because.as_ref().is_some_and(|parents| parents.iter().all(|parent| returning.contains(parent)));
         let (new, rest): (Vec<Taken>, Vec<Taken>) = left.into_iter().partition(returns);
         if new.is_empty() {
-            return rescued;
+            return (returning, rescued);
         }
         for one in new.iter().filter(|one| one.row.is_removed) {
             let target = model.graph.key_target(one.entity);

@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) random: fastrand::Rng,
     /// No faults and no changes any more.
     pub(super) is_calm: bool,
+    /// What was torn may be torn again before it is mended.
+    pub(super) tears_twice: bool,
     /// The service of each entity.
     pub(super) service: Vec<usize>,
     /// Child, parent, and whether the child goes (or else lets go).
@@ -81,6 +83,7 @@ impl World {
         let owner = partitions.iter().map(|partition| (*partition, random.usize(0..2))).collect();
         World {
             is_calm: false,
+            tears_twice: std::env::var_os("ENTAIL_TEARS_TWICE").is_some(),
             service,
             references,
             tables: vec![BTreeMap::new(); entities],
@@ -251,7 +254,7 @@ impl World {
     /// Wrong deletions, wrong changes, and rows left over.
     pub(super) fn faults(&self, graph: &Graph) -> Vec<String> {
         let mut faults = Vec::new();
-        for one in self.archive.iter().filter(|one| !one.is_back && !one.is_in_the_way) {
+        for one in self.archive.iter().filter(|one| !one.is_back && !one.is_told) {
             let by_cascade = |number: &&usize| self.references[**number].2 && self.was_missing(&one.row, **number);
             let is_right = match one.let_go {
                 None => one.row.refs.keys().any(|number| by_cascade(&number)),
