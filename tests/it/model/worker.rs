@@ -32,6 +32,8 @@ type Cascade = (TargetId, Key, Position);
 /// A row that was taken, or made to let go by one reference.
 pub(super) struct Archived {
     cascade: Cascade,
+    /// The entity of the root.
+    pub(super) root: usize,
     pub(super) entity: usize,
     pub(super) key: Id,
     pub(super) row: Row,
@@ -332,6 +334,7 @@ fn apply(world: &mut World, graph: &Graph, batch: &Batch, step: &plan::Step, cau
         let because = numbers[0];
         let archived = |let_go| Archived {
             cascade: cascade.clone(),
+            root: graph.target(cascade.0).entity.0 as usize,
             entity,
             key: own,
             row: image.clone(),
