@@ -148,7 +148,7 @@ struct Part {
 
 /// Works a batch until it is durable or given up.
 pub(crate) async fn work(shared: Shared, prepared: Prepared, name: Name) -> Done {
-    let mut attempts = Attempts { shared, prepared, name, done: Done::default() };
+    let mut attempts = Attempts { shared, prepared, name, done: Done::default(), pause: None };
     attempts.run().await;
     attempts.done
 }
@@ -158,6 +158,8 @@ struct Attempts {
     prepared: Prepared,
     name: Name,
     done: Done,
+    /// The pause that was told last, so that each is told once.
+    pause: Option<String>,
 }
 
 impl Attempts {
@@ -269,8 +271,9 @@ impl Attempts {
             (WorkError::Sink(cause), Disposition::DeadLetter) => self.isolate(cause, part, parts).await,
             (WorkError::Sink(SinkError::Fenced { .. }), _) => self.after_fence(error, part, parts).await,
             (WorkError::Sink(SinkError::Paused { why }), _) => {
-                if part.attempt == NonZeroU32::MIN {
+                if self.pause.as_ref() != Some(why) {
                     tracing::warn!(why, "paused; it is looked at again every second");
+                    self.pause = Some(why.clone());
                 }
                 part.attempt = part.attempt.saturating_add(1);
                 parts.push_front(part);

@@ -79,6 +79,8 @@ async fn h82_a_pause_holds_for_every_worker_and_over_restarts_until_it_is_resume
     second.until_owner().await;
     let (code, said, _) = shop.command(&["pause", "--reason", "somebody looks"]).await;
     assert!(code == 0 && said.contains("paused everything"), "{code}: {said}");
+    // Something to do for both, however much was done before the pause.
+    shop.bed.produce((gone + 1..=gone + 400).map(|id| shop.update(id, "name 1", 90_000_000 + id)).collect()).await;
     first.until_log("paused; it is looked at again").await;
     second.until_log("paused; it is looked at again").await;
     let orders = "SELECT count(*) FROM orders";
