@@ -53,7 +53,13 @@ pub fn topic(pick: u8) -> TopicSpec {
 /// A record of these bytes.
 pub fn record(key: Option<&[u8]>, value: Option<&[u8]>, headers: Vec<(String, Option<Vec<u8>>)>) -> Record {
     let partition = TopicPartition { topic: Arc::from("crm.customers"), partition: 0 };
-    Record { at: Position { partition, offset: 7 }, timestamp: Some(1), key: key.map(<[u8]>::to_vec), value: value.map(<[u8]>::to_vec), headers }
+    Record {
+        at: Position { partition, offset: 7 },
+        timestamp: Some(1),
+        key: key.map(<[u8]>::to_vec),
+        value: value.map(<[u8]>::to_vec),
+        headers,
+    }
 }
 
 /// Decodes, and holds what comes against what must be so.

@@ -3,8 +3,16 @@
 
 use libfuzzer_sys::fuzz_target;
 
-const NAMES: [&str; 8] =
-    ["__debezium.newkey", "__debezium.oldkey", "__op", "__deleted", "ce_specversion", "content-type", "schema", "__debezium.context.connectorName"];
+const NAMES: [&str; 8] = [
+    "__debezium.newkey",
+    "__debezium.oldkey",
+    "__op",
+    "__deleted",
+    "ce_specversion",
+    "content-type",
+    "schema",
+    "__debezium.context.connectorName",
+];
 
 fuzz_target!(|data: &[u8]| {
     let Some((pick, rest)) = data.split_first() else { return };
