@@ -17,6 +17,7 @@ use self::history::History;
 use self::schema::Schema;
 use self::state::{Difference, State};
 use crate::support::bed::Bed;
+use crate::support::repeat;
 
 mod bench;
 mod chronicle;
@@ -127,6 +128,9 @@ async fn random_histories_end_as_with_native_foreign_keys() {
             eprintln!("ENTAIL_SEED={seed}: {fault}\n{history}");
         } else {
             eprintln!("ENTAIL_SEED={seed}: {}", fault.to_string().lines().take(3).collect::<Vec<_>>().join(" / "));
+        }
+        if failed.len() < repeat::NOTED {
+            repeat::note("oracle::random", seed, &fault.to_string());
         }
         failed.push(seed);
     }

@@ -11,6 +11,7 @@ pub(crate) mod local;
 pub(crate) mod members;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod repeat;
 pub(crate) mod scripted;
 pub(crate) mod wait;
 pub(crate) mod worker;
