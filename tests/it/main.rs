@@ -5,6 +5,7 @@
 
 mod cascade;
 mod demo;
+mod fail_points;
 mod faults;
 mod gaps;
 mod guards;

@@ -1,7 +1,8 @@
 //! A TCP proxy in front of a PostgreSQL server, which cuts, holds and slows connections as networks do.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,6 +29,10 @@ struct State {
     is_held: watch::Sender<bool>,
     /// Milliseconds by which each piece is late.
     delay: AtomicU64,
+    /// At how many writing statements from now on nothing passes any more; 0: at none.
+    fail_in: AtomicU64,
+    /// The writing statement at which that happened.
+    failing: watch::Sender<Option<String>>,
 }
 
 /// The proxy. Its connections end when it is dropped.
@@ -79,6 +84,17 @@ impl Proxy {
         self.state.is_held.send_replace(is_held);
     }
 
+    /// Lets nothing pass from the nth writing statement on, itself included: 1 is the next.
+    pub(crate) fn fail_at(&self, nth: u64) {
+        self.state.failing.send_replace(None);
+        self.state.fail_in.store(nth, Ordering::SeqCst);
+    }
+
+    /// The writing statement at which nothing passed any more.
+    pub(crate) fn failing(&self) -> Option<String> {
+        self.state.failing.borrow().clone()
+    }
+
     /// Makes each piece late.
     pub(crate) fn delay(&self, delay: Duration) {
         self.state.delay.store(u64::try_from(delay.as_millis()).expect("a short delay"), Ordering::SeqCst);
@@ -88,6 +104,7 @@ impl Proxy {
     pub(crate) fn heal(&self) {
         self.hold(false);
         self.delay(Duration::ZERO);
+        self.fail_at(0);
         self.state.cuts_before.store(0, Ordering::SeqCst);
         self.state.cuts_after.store(0, Ordering::SeqCst);
     }
@@ -119,18 +136,50 @@ impl State {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
     }
+
+    /// Counts a writing statement; at the one that is armed everything is held before it passes.
+    fn count(&self, statement: String) {
+        if take(&self.fail_in) && self.fail_in.load(Ordering::SeqCst) == 0 {
+            self.is_held.send_replace(true);
+            self.failing.send_replace(Some(statement));
+        }
+    }
+}
+
+/// The statement of a message, if it is one that writes. A client that keeps no prepared statements sends the text each time.
+fn writing(bytes: &[u8]) -> Option<&str> {
+    const WRITING: [&str; 6] = ["INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "COMMIT"];
+    let body = match bytes.first()? {
+        b'Q' => bytes.get(5..)?,
+        // A name comes first.
+        b'P' => bytes.get(5..)?.splitn(2, |byte| *byte == 0).nth(1)?,
+        _ => return None,
+    };
+    let text = std::str::from_utf8(body.split(|byte| *byte == 0).next()?).ok()?.trim_start();
+    WRITING.iter().any(|word| text.starts_with(word)).then_some(text)
+}
+
+/// The database that a connection asks for.
+fn database(bytes: &[u8]) -> Option<String> {
+    let mut parts = bytes.get(8..)?.split(|byte| *byte == 0).skip_while(|part| *part != b"database");
+    parts.nth(1).map(|name| String::from_utf8_lossy(name).into_owned())
 }
 
 /// Passes the bytes of one connection until it ends or is cut; then both sides are closed.
 async fn pass(mut client: TcpStream, upstream: u16, state: &State) {
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream)).await else { return };
     let (mut asked, mut answered) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut name = None;
     loop {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(length @ 1..) = read else { return };
-                state.wait().await;
                 let bytes = &asked[..length];
+                name = name.or_else(|| database(bytes));
+                if let Some(statement) = writing(bytes) {
+                    state.count(format!("{}: {statement}", name.as_deref().unwrap_or_default()));
+                }
+                state.wait().await;
                 let commits = bytes.windows(7).any(|window| window == b"COMMIT\0");
                 if commits && take(&state.cuts_before) {
                     state.done_before.fetch_add(1, Ordering::SeqCst);
