@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use clap::Args;
+use rdkafka::error::KafkaError;
 
 use super::Format;
 use super::shared::{Global, bar, failed, parse_root, runtime};
+use crate::config::Config;
 use crate::error::{Disposition, Exit, chain};
 use crate::ledger::Choice;
 use crate::model::Model;
+use crate::source::assigned::Reader;
 use crate::startup::{self, StartError};
-use crate::undo::{self, Manner, OnConflict, UndoError, Undone};
+use crate::undo::{self, Manner, MissingRoot, OnConflict, RootBack, RootRow, UndoError, Undone};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -28,6 +31,9 @@ pub(super) struct Arguments {
     /// What to do where a newer row stands in the way.
     #[arg(long, value_enum, default_value = "fail")]
     on_conflict: OnConflict,
+    /// Put the roots back too, from the events that told of their end. It takes REPLICA IDENTITY FULL, and a url of their database that may write.
+    #[arg(long)]
+    with_root: bool,
     /// Say what would be put back, and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -52,6 +58,8 @@ impl Arguments {
 
 enum Failure {
     Start(StartError),
+    /// The events of the roots could not be read.
+    Kafka(KafkaError),
     Undo(UndoError),
     /// The rules have no entity or reference of this name: it was looked for in vain, and not found to be untouched.
     Unknown(&'static str, String),
@@ -85,10 +93,12 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         let model = startup::model(&config, arguments.wait).await.map_err(Failure::Start)?;
         unknown(&model, &choice)?;
         startup::ledgers(&model, false).await.map_err(Failure::Start)?;
+        let roots = if arguments.with_root { roots(&config, &model, &choice).await? } else { Vec::new() };
         let manner = Manner {
             group: &config.kafka.group,
             keep: config.keep,
             on_conflict: arguments.on_conflict,
+            roots: &roots,
             is_dry: arguments.dry_run,
             progress: &*progress,
         };
@@ -105,6 +115,12 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
             );
             Ok(Exit::Usage)
         }
+        Err(Failure::Kafka(error)) => {
+            eprintln!(
+                "error: the events of the roots cannot be read: {error}\n  help: nothing was written; without --with-root Kafka is not needed"
+            );
+            Ok(Exit::Unavailable)
+        }
         Err(Failure::Undo(error)) => {
             let (hint, exit) = match &error {
                 UndoError::Database { source, .. } if source.disposition() == Disposition::Retry => {
@@ -120,6 +136,15 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     }
 }
 
+/// The rows of missing roots, out of their events.
+async fn roots(config: &Config, model: &Model, choice: &Choice) -> Result<Vec<RootRow>, Failure> {
+    let missing = undo::missing_roots_of(model, choice, &config.kafka.group).await.map_err(Failure::Undo)?;
+    let (kafka, wanted) = (config.kafka.clone(), undo::root_positions(&missing));
+    let read = tokio::task::spawn_blocking(move || Reader::open(&kafka)?.at(&wanted)).await;
+    let records = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map_err(Failure::Kafka)?;
+    Ok(undo::root_rows(model, &missing, &records))
+}
+
 fn print(arguments: &Arguments, undone: &Undone) -> Exit {
     if arguments.format == Format::Json {
         println!("{}", json(undone));
@@ -133,7 +158,8 @@ fn print(arguments: &Arguments, undone: &Undone) -> Exit {
         return Exit::Usage;
     }
     let differing: u64 = undone.tables.iter().map(|(_, tally)| tally.differing).sum();
-    match undone.left() {
+    let rootless = u64::from(undone.roots.iter().any(|root| root.result.is_err()));
+    match undone.left() + rootless {
         0 if differing > 0 => Exit::Found,
         0 => Exit::Done,
         _ if undone.is_written => Exit::Found,
@@ -176,7 +202,14 @@ fn text(undone: &Undone) {
             "  {rows} rows cannot be put back: {entity} has them no longer, or never had (`archive: none`), or the rules no longer lead there"
         );
     }
-    for (entity, key) in &undone.missing_roots {
+    for RootBack { entity, key, result } in &undone.roots {
+        match result {
+            Ok(()) if undone.is_written => println!("{entity} {key} itself is back"),
+            Ok(()) => println!("{entity} {key} itself can be put back"),
+            Err(why) => println!("{entity} {key} itself cannot be put back: {why}"),
+        }
+    }
+    for MissingRoot { entity, key, .. } in undone.missing_roots.iter().filter(|root| undone.is_written || !undone.has_row_of(root)) {
         println!("{entity} {key} itself is still missing: rows under it are orphans until it returns");
     }
     if undone.left() > 0 && !undone.is_written {
@@ -200,10 +233,14 @@ fn json(undone: &Undone) -> serde_json::Value {
             "overwritten": tally.overwritten, "superseded": tally.superseded, "conflicts": tally.conflicts, "refused": tally.refused, "differing": tally.differing, "told": told,
         })
     });
-    let missing = undone.missing_roots.iter().map(|(entity, key)| serde_json::json!({ "entity": entity, "key": key.parts() }));
+    let missing = undone.missing_roots.iter().map(|root| serde_json::json!({ "entity": root.entity, "key": root.key.parts() }));
+    let roots = undone
+        .roots
+        .iter()
+        .map(|root| serde_json::json!({ "entity": root.entity, "key": root.key.parts(), "why_not": root.result.as_ref().err() }));
     serde_json::json!({
         "written": undone.is_written, "cascades": cascades.collect::<Vec<_>>(), "tables": tables.collect::<Vec<_>>(),
         "lost": undone.lost.iter().map(|(entity, rows)| serde_json::json!({"entity": entity, "rows": rows})).collect::<Vec<_>>(),
-        "missing_roots": missing.collect::<Vec<_>>(),
+        "missing_roots": missing.collect::<Vec<_>>(), "roots": roots.collect::<Vec<_>>(),
     })
 }

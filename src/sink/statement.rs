@@ -16,7 +16,7 @@ mod writes;
 
 pub(crate) use archive::{ArchiveLabels, archive, note_after};
 pub(crate) use count::{Page, marks, number, page, size};
-pub(crate) use writes::{Touched, delete, update, upsert};
+pub(crate) use writes::{Touched, delete, insert_new, update, upsert};
 
 /// How SQL is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Reading partitions by hand, outside any group: replay, and the markers of connectors.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,7 +14,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::{ASK, POLL, Watermarks, consumer_config, own};
-use crate::change::{NextOffset, Record, TopicPartition};
+use crate::change::{NextOffset, Position, Record, TopicPartition};
 use crate::config::Kafka;
 
 /// Every question to this client is answered or refused: what it says beside that, again and again while no broker is up, is for debugging.
@@ -30,6 +31,9 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// Records that are read over rather than looked up anew.
+const NEAR: i64 = 1_000;
 
 /// A consumer that belongs to no group. Offsets are never committed.
 pub(crate) struct Reader {
@@ -119,6 +123,41 @@ impl Reader {
                 }
             }
         })
+    }
+
+    /// The records at these positions, as far as their topics still have them.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub(crate) fn at(&self, wanted: &BTreeSet<Position>) -> Result<BTreeMap<Position, Record>, KafkaError> {
+        let mut found = BTreeMap::new();
+        let mut marks: BTreeMap<&TopicPartition, Watermarks> = BTreeMap::new();
+        // Where reading is.
+        let mut here: Option<Position> = None;
+        for position in wanted {
+            let marks = match marks.entry(&position.partition) {
+                Entry::Vacant(entry) => *entry.insert(self.watermarks(&position.partition)?),
+                Entry::Occupied(entry) => *entry.get(),
+            };
+            if !(marks.low..marks.high).contains(&position.offset) {
+                continue;
+            }
+            let is_near = |here: &Position| here.partition == position.partition && position.offset - here.offset < NEAR;
+            if !here.as_ref().is_some_and(is_near) {
+                self.assign(&BTreeMap::from([(position.partition.clone(), NextOffset(position.offset))]))?;
+                here = None;
+            }
+            let mut asked = Instant::now();
+            while here.as_ref().is_none_or(|here| here.offset < position.offset) && asked.elapsed() < ASK {
+                let Some(record) = self.next()?.filter(|record| record.at.partition == position.partition) else { continue };
+                here = Some(record.at.clone());
+                asked = Instant::now();
+                if wanted.contains(&record.at) {
+                    found.insert(record.at.clone(), record);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Begins to read at these offsets.

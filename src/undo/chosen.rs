@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::root::MissingRoot;
 use super::{UndoError, failed};
 use crate::apply;
+use crate::change::Position;
 use crate::graph::TargetId;
 use crate::ledger::{self, Choice, Stump, Told, Uprooted};
 use crate::model::Model;
@@ -112,33 +114,42 @@ fn stumps(model: &Model, dialect: Dialect, row: &Uprooted) -> Vec<Stump> {
     model.graph.targets_of(entity).filter_map(|(_, target)| stump(&target.columns)).collect()
 }
 
-/// Roots of the cascades that their own databases do not have.
-pub(super) async fn missing_roots(model: &Model, cascades: &[Told]) -> Result<Vec<(String, Key)>, UndoError> {
-    let mut roots: BTreeMap<TargetId, BTreeSet<&Key>> = BTreeMap::new();
+/// Roots of the cascades that their own databases do not have, each with the last record that told of its end.
+pub(super) async fn missing_roots(model: &Model, cascades: &[Told]) -> Result<Vec<MissingRoot>, UndoError> {
+    let mut roots: BTreeMap<TargetId, BTreeMap<&Key, &str>> = BTreeMap::new();
     for line in cascades {
         let entity = model.entity_named(&line.root_entity);
         let target = entity.and_then(|entity| model.graph.targets_of(entity).find(|(_, target)| target.columns == line.root_columns));
         if let (Some((target, _)), Some(key)) = (target, &line.root_key) {
-            roots.entry(target).or_default().insert(key);
+            let cause = roots.entry(target).or_default().entry(key).or_insert(&line.cause);
+            if offset(&line.cause) > offset(cause) {
+                *cause = &line.cause;
+            }
         }
     }
-    let mut missing = BTreeSet::new();
+    let mut missing = Vec::new();
     for (id, keys) in roots {
         let target = model.graph.target(id);
         let bound = model.table(target.entity);
         let handle = model.databases.handle(bound.database);
-        let keys: Vec<&Key> = keys.into_iter().collect();
+        let keys: Vec<(&Key, &str)> = keys.into_iter().collect();
         for keys in keys.chunks(PAGE as usize) {
-            let parts: Vec<&[String]> = keys.iter().map(|key| key.parts()).collect();
+            let parts: Vec<&[String]> = keys.iter().map(|(key, _)| key.parts()).collect();
             let Some(question) = statement::present(handle.database.dialect(), &bound.table, &target.columns, &parts) else { continue };
             for row in handle.database.read(&question).await.map_err(failed(handle))? {
                 let (place, is_there) = (row.first().and_then(Option::as_deref), row.get(1).and_then(Option::as_deref));
                 let key = place.and_then(|place| place.parse::<usize>().ok()).and_then(|place| keys.get(place));
-                if let (Some(key), Some("false")) = (key, is_there) {
-                    missing.insert((model.graph.node(target.entity).name.clone(), (*key).clone()));
+                if let (Some((key, cause)), Some("false")) = (key, is_there) {
+                    let entity = model.graph.node(target.entity).name.clone();
+                    missing.push(MissingRoot { entity, columns: target.columns.clone(), key: (*key).clone(), cause: (*cause).to_owned() });
                 }
             }
         }
     }
-    Ok(missing.into_iter().collect())
+    missing.sort();
+    Ok(missing)
+}
+
+fn offset(cause: &str) -> Option<i64> {
+    cause.parse().ok().map(|position: Position| position.offset)
 }

@@ -12,19 +12,20 @@ use crate::ledger::{self, Archived, Choice, Told};
 use crate::model::Model;
 use crate::rules::EntityId;
 use crate::sink::{ConstraintKind, Dialect, Fault, Session, SinkError};
-use crate::value::Key;
 
 mod aside;
 mod chosen;
 mod page;
 mod rescue;
 mod ring;
+mod root;
 mod verdict;
 
 use aside::Aside;
 use chosen::{chosen, missing_roots};
 use page::Place;
 pub(crate) use rescue::Owed;
+pub use root::{MissingRoot, RootBack, RootRow, missing as missing_roots_of, positions as root_positions, rows as root_rows};
 use verdict::Verdict;
 
 /// Rows per transaction.
@@ -55,6 +56,8 @@ pub struct Manner<'a> {
     pub keep: Duration,
     /// What to do about conflicts.
     pub on_conflict: OnConflict,
+    /// Rows of roots, to put back too; with none of them, roots stay as they are.
+    pub roots: &'a [RootRow],
     /// Only say what would be done.
     pub is_dry: bool,
     /// Told how many rows of how many are looked at or put back.
@@ -128,7 +131,9 @@ pub struct Undone {
     /// Per entity, in the order of the work.
     pub tables: Vec<(String, Tally)>,
     /// Roots that are still missing: what was put back under them is orphaned until they return.
-    pub missing_roots: Vec<(String, Key)>,
+    pub missing_roots: Vec<MissingRoot>,
+    /// What came of the roots that were to be put back too.
+    pub roots: Vec<RootBack>,
     /// Rows that the audit counts and nobody can put back, per entity that the rules have left, or as `the archive`.
     pub lost: Vec<(String, u64)>,
     /// Something was written.
@@ -136,6 +141,11 @@ pub struct Undone {
 }
 
 impl Undone {
+    /// Whether this root would be put back.
+    pub(crate) fn has_row_of(&self, root: &MissingRoot) -> bool {
+        self.roots.iter().any(|back| back.entity == root.entity && back.key == root.key && back.result.is_ok())
+    }
+
     /// Rows that were not put back.
     #[must_use]
     pub fn left(&self) -> u64 {
@@ -179,7 +189,26 @@ pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result
         undone.is_written = true;
     }
     undone.missing_roots = missing_roots(model, &undone.cascades).await?;
+    if undone.is_written || manner.is_dry {
+        undone.roots = work.put_roots_back(manner.roots, &undone.missing_roots).await?;
+    }
+    if undone.is_written && undone.roots.iter().any(|root| root.result.is_ok()) {
+        // What a native key refused may find its root now.
+        undone.tables = again(undone.tables, work.pass(false).await?);
+        undone.missing_roots = missing_roots(model, &undone.cascades).await?;
+    }
     Ok(undone)
+}
+
+/// The counts of both passes; what the first could not put back was looked at again by the second.
+fn again(first: Vec<(String, Tally)>, second: Vec<(String, Tally)>) -> Vec<(String, Tally)> {
+    let mut tables = Tables(first);
+    for (_, tally) in &mut tables.0 {
+        (tally.conflicts, tally.refused) = (0, 0);
+        tally.told.clear();
+    }
+    second.into_iter().for_each(|(entity, tally)| tables.add(entity, tally));
+    tables.0
 }
 
 fn failed(handle: &Handle) -> impl Fn(SinkError) -> UndoError {

@@ -33,5 +33,6 @@ mod torture;
 mod undo;
 mod undo_again;
 mod undo_rings;
+mod undo_roots;
 mod unique_keys;
 mod unnamed;

@@ -108,7 +108,8 @@ async fn every_type_comes_back_byte_for_byte() {
         assert_eq!(counts(&undone), counts(&rehearsed), "it says what it does");
         assert_eq!(everything(&world).await, before, "postgres: {postgres}");
         assert!(undone.tables.iter().all(|(_, tally)| tally.differing == 0), "{:?}", undone.tables);
-        assert_eq!(undone.missing_roots, [("crm.customer".to_owned(), key(&["1"]))], "it says what stays an orphan");
+        let missing: Vec<_> = undone.missing_roots.iter().map(|root| (root.entity.clone(), root.key.clone())).collect();
+        assert_eq!(missing, [("crm.customer".to_owned(), key(&["1"]))], "it says what stays an orphan");
         let again = world.undo(root(1), OnConflict::Fail, false).await;
         assert_eq!(counts(&again), [], "a repeat does nothing");
         assert_eq!(everything(&world).await, before);

@@ -115,6 +115,25 @@ pub(super) fn value_bind(builder: &mut Builder, column: &Column, text: String) -
     }
 }
 
+/// Inserts a row of these columns, unless one is there that has one of its unique values.
+pub(crate) fn insert_new(dialect: Dialect, table: &TableRef, columns: &[(&Column, Option<String>)]) -> Option<Statement> {
+    if columns.is_empty() {
+        return None;
+    }
+    let mut builder = Builder::new(dialect);
+    let listed = builder.list(columns.iter().map(|(column, text)| ListColumn::like(column, vec![text.clone()])).collect());
+    let names: Vec<String> = columns.iter().map(|(column, _)| quote(&column.name)).collect();
+    let numbered = if dialect == Dialect::Postgres { " OVERRIDING SYSTEM VALUE" } else { "" };
+    let sql = format!(
+        "INSERT INTO {} ({}){numbered} SELECT {} FROM {} WHERE true ON CONFLICT DO NOTHING",
+        table.quoted,
+        names.join(", "),
+        listed.columns.join(", "),
+        listed.from,
+    );
+    Some(builder.done(format!("inserting into {}", table.table_name()), sql))
+}
+
 /// Writes rows of a replica: `columns` with one list of texts each; a row that is there is brought up to date. Returns the keys of the rows that
 /// were new or different: doing it again returns none.
 pub(crate) fn upsert(dialect: Dialect, table: &TableRef, key: &[String], columns: &[(&Column, Vec<Option<String>>)]) -> Option<Statement> {

@@ -109,6 +109,7 @@ impl<'a> Driver<'a> {
             group: &self.engine.owner.group,
             keep: self.engine.keep,
             on_conflict: OnConflict::Fail,
+            roots: &[],
             is_dry: false,
             progress: &|_, _| {},
         };

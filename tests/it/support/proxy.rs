@@ -1,8 +1,7 @@
 //! A TCP proxy in front of a PostgreSQL server, which cuts, holds and slows connections as networks do.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -89,6 +89,7 @@ impl World {
                         group: "it",
                         keep: Duration::from_secs(3600),
                         on_conflict: OnConflict::Fail,
+                        roots: &[],
                         is_dry: false,
                         progress: &|_, _| {},
                     };
@@ -168,7 +169,7 @@ impl World {
     }
 
     pub(crate) async fn try_undo(&self, choice: Choice, on_conflict: OnConflict, is_dry: bool) -> Result<Undone, UndoError> {
-        let manner = Manner { group: "it", keep: self.engine.keep, on_conflict, is_dry, progress: &|_, _| {} };
+        let manner = Manner { group: "it", keep: self.engine.keep, on_conflict, roots: &[], is_dry, progress: &|_, _| {} };
         undo::undo(&self.engine.model, &choice, &manner).await
     }
 
