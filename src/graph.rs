@@ -60,6 +60,8 @@ pub struct Edge {
     pub origin: Origin,
     /// A native key of the same columns sees to it that who points at a row by it means that row.
     pub is_native: bool,
+    /// What the database does by itself to these rows when entail gives their parent another key.
+    pub native_update: OnUpdate,
 }
 
 /// Where an edge comes from.
@@ -310,6 +312,7 @@ mod tests {
                 archive: true,
                 origin: Origin::Native,
                 is_native: true,
+                native_update: OnUpdate::NoAction,
             },
             parent: EntityId(parent),
             parent_columns: owned(parent_columns),

@@ -94,7 +94,7 @@ pub(super) async fn note_after(
 }
 
 /// A column of a row's key after the step; `None` if only the database knows.
-fn after(assignments: &[(String, Assignment)], row: &StepRow, column: &str, before: &str) -> Option<String> {
+pub(super) fn after(assignments: &[(String, Assignment)], row: &StepRow, column: &str, before: &str) -> Option<String> {
     match assignments.iter().find(|(name, _)| name == column) {
         None => Some(before.to_owned()),
         Some((_, Assignment::Value(value))) => Some(value.clone()),

@@ -13,33 +13,44 @@ use crate::ledger;
 use crate::model::{BoundTable, Model};
 use crate::plan::{Assignment, Step, StepAction};
 use crate::resolve::{Sessions, Trouble, conditions};
+use crate::rules::EntityId;
 use crate::sink::statement::{self, Dialect, Selection, Touched};
 use crate::sink::{Column, ConstraintKind, Fault, Session, SinkError};
 use crate::value::Key;
 
 mod archive;
+mod follow;
 mod replicas;
 
 pub(crate) use archive::{Archiving, columns_of_shape, shape};
 use archive::{archive, note_after};
 pub(crate) use replicas::{CopyWork, copy};
 
-/// Applies the steps. Nothing is durable until the sessions commit.
-pub(crate) async fn apply(model: &Model, sessions: &mut Sessions, steps: &[Step], archiving: &Archiving<'_>) -> Result<(), Trouble> {
-    for step in steps {
-        let (bound, dialect, session) = at(model, sessions, step)?;
+/// Applies the steps, and returns what the databases did beside them. Nothing is durable until the sessions commit.
+pub(crate) async fn apply(model: &Model, sessions: &mut Sessions, steps: &[Step], archiving: &Archiving<'_>) -> Result<Vec<Step>, Trouble> {
+    let followed = follow::followed(model, sessions, steps).await?;
+    for step in steps.iter().chain(&followed) {
+        let (bound, dialect, session) = at(model, sessions, step.entity)?;
         archive(model, session, dialect, bound, step, archiving).await.map_err(|error| blame(step, error))?;
     }
     for step in steps {
-        let (bound, dialect, session) = at(model, sessions, step)?;
+        let (bound, dialect, session) = at(model, sessions, step.entity)?;
         execute(model, session, dialect, bound, step).await.map_err(|error| blame(step, error))?;
+    }
+    // A native key may have changed a row behind its own step.
+    for step in steps.iter().chain(&followed) {
+        let (bound, dialect, session) = at(model, sessions, step.entity)?;
         note_after(model, session, dialect, bound, step, archiving).await.map_err(|error| blame(step, error))?;
     }
-    Ok(())
+    Ok(followed)
 }
 
-fn at<'a>(model: &'a Model, sessions: &'a mut Sessions, step: &Step) -> Result<(&'a BoundTable, Dialect, &'a mut dyn Session), Trouble> {
-    let bound = model.table(step.entity);
+fn at<'a>(
+    model: &'a Model,
+    sessions: &'a mut Sessions,
+    entity: EntityId,
+) -> Result<(&'a BoundTable, Dialect, &'a mut dyn Session), Trouble> {
+    let bound = model.table(entity);
     let handle = model.databases.handle(bound.database);
     let missing = || SinkError::Answer {
         what: "applying a plan".to_owned(),

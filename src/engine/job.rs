@@ -205,7 +205,7 @@ impl Job<'_> {
         self.check_defaults(&plan).await?;
         let cascades = judged.cascade_ids(self);
         let archiving = apply::Archiving { group: &self.engine.owner.group, keep: self.engine.keep, cascades: &cascades };
-        apply::apply(self.model, &mut self.sessions, &plan.steps, &archiving).await?;
+        plan.followed = apply::apply(self.model, &mut self.sessions, &plan.steps, &archiving).await?;
         Ok(plan)
     }
 

@@ -208,6 +208,7 @@ impl Binder<'_> {
                 archive: reference.archive,
                 origin: Origin::Rule(id),
                 is_native: false,
+                native_update: OnUpdate::NoAction,
             },
             parent: reference.parent,
             parent_columns: reference.parent_columns.clone(),

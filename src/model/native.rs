@@ -101,14 +101,28 @@ fn hand_over(rules: &mut [EdgeDraft], key: &ForeignKey, child: EntityId, parent:
     let mut is_seen_to = false;
     for draft in rules.iter_mut().filter(same) {
         draft.edge.is_native = true;
-        is_seen_to |= match draft.edge.on_delete {
+        let sees_to_it = match draft.edge.on_delete {
             OnDelete::Cascade | OnDelete::SetNull(_) | OnDelete::SetDefault(_) => {
                 draft.edge.when.is_empty() && draft.edge.mode == Mode::Enforce
             }
             OnDelete::Set(_) | OnDelete::Restrict | OnDelete::NoAction => false,
         };
+        if sees_to_it && !is_seen_to {
+            draft.edge.native_update = on_update(key);
+        }
+        is_seen_to |= sees_to_it;
     }
     is_seen_to
+}
+
+fn on_update(key: &ForeignKey) -> OnUpdate {
+    match key.on_update {
+        NativeAction::Cascade => OnUpdate::Cascade,
+        NativeAction::SetNull => OnUpdate::SetNull,
+        NativeAction::SetDefault => OnUpdate::SetDefault,
+        NativeAction::Restrict => OnUpdate::Restrict,
+        NativeAction::NoAction => OnUpdate::NoAction,
+    }
 }
 
 fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> EdgeDraft {
@@ -126,11 +140,13 @@ fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> 
                 NativeAction::Restrict => OnDelete::Restrict,
                 NativeAction::NoAction => OnDelete::NoAction,
             },
+            // Where entail re-keys a row, its database sees to these rows: see `native_update`.
             on_update: OnUpdate::NoAction,
             mode: Mode::Enforce,
             archive: true,
             origin: Origin::Native,
             is_native: true,
+            native_update: on_update(key),
         },
         parent,
         parent_columns: key.parent_columns.clone(),

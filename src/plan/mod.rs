@@ -232,6 +232,8 @@ pub struct StepRow {
 pub struct Plan {
     /// Children before parents.
     pub steps: Vec<Step>,
+    /// What the databases do by themselves when the steps give rows other keys: archived and audited, and nobody's to take.
+    pub followed: Vec<Step>,
     /// Per root with rows: how many.
     pub rows: BTreeMap<RootId, u64>,
     /// Roots that are not applied, and why.

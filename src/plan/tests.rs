@@ -24,6 +24,7 @@ fn edge(name: &str, (child, column): (u32, &str), parent: u32, on_delete: OnDele
         archive: true,
         origin: Origin::Rule(ReferenceId(0)),
         is_native: false,
+        native_update: OnUpdate::NoAction,
     };
     EdgeDraft { edge, parent: EntityId(parent), parent_columns: names(&["id"]) }
 }

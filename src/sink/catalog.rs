@@ -82,7 +82,9 @@ pub struct ForeignKey {
     pub parent_columns: Vec<String>,
     /// What the database does when a parent row goes.
     pub on_delete: NativeAction,
-    /// The columns that SET NULL or SET DEFAULT writes: all, unless it lists some.
+    /// What the database does when a parent row gets another key.
+    pub on_update: NativeAction,
+    /// The columns that SET NULL or SET DEFAULT writes when a parent row goes: all, unless it lists some.
     pub sets: Vec<String>,
 }
 

@@ -280,7 +280,8 @@ const FOREIGN_KEYS: &str =
         array(SELECT a.attname::text
               FROM jsonb_array_elements_text(CASE jsonb_typeof(to_jsonb(c) -> 'confdelsetcols') WHEN 'array' THEN to_jsonb(c) -> 'confdelsetcols'
                                              ELSE '[]' END) AS k(n)
-              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.n::int2)
+              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.n::int2),
+        c.confupdtype::text
     FROM pg_catalog.pg_constraint AS c
     JOIN pg_catalog.pg_class AS cr ON cr.oid = c.conrelid JOIN pg_catalog.pg_namespace AS cn ON cn.oid = cr.relnamespace
     JOIN pg_catalog.pg_class AS pr ON pr.oid = c.confrelid JOIN pg_catalog.pg_namespace AS pn ON pn.oid = pr.relnamespace
@@ -347,7 +348,15 @@ fn kind(type_name: &str, modifier: i64) -> ColumnType {
 }
 
 fn foreign_key(row: &PgRow) -> Result<ForeignKey, sqlx::Error> {
-    let action: String = row.try_get(5)?;
+    let action = |place: usize| {
+        row.try_get(place).map(|letter: String| match letter.as_str() {
+            "c" => NativeAction::Cascade,
+            "n" => NativeAction::SetNull,
+            "d" => NativeAction::SetDefault,
+            "r" => NativeAction::Restrict,
+            _ => NativeAction::NoAction,
+        })
+    };
     let (columns, listed): (Vec<String>, Vec<String>) = (row.try_get(6)?, row.try_get(8)?);
     Ok(ForeignKey {
         sets: if listed.is_empty() { columns.clone() } else { listed },
@@ -356,12 +365,7 @@ fn foreign_key(row: &PgRow) -> Result<ForeignKey, sqlx::Error> {
         columns,
         parent: TableName { schema: row.try_get(3)?, table: row.try_get(4)? },
         parent_columns: row.try_get(7)?,
-        on_delete: match action.as_str() {
-            "c" => NativeAction::Cascade,
-            "n" => NativeAction::SetNull,
-            "d" => NativeAction::SetDefault,
-            "r" => NativeAction::Restrict,
-            _ => NativeAction::NoAction,
-        },
+        on_delete: action(5)?,
+        on_update: action(9)?,
     })
 }

@@ -140,6 +140,7 @@ impl Database for Sqlite {
                         parent: TableName { schema: Some("main".to_owned()), table: part.parent },
                         parent_columns: vec![parent_column],
                         on_delete: part.on_delete,
+                        on_update: part.on_update,
                     },
                 )),
             }
@@ -271,7 +272,7 @@ const COLUMNS: &str = "SELECT name, type, \"notnull\", dflt_value, pk, hidden FR
 const INDEXES: &str = "SELECT l.name, l.\"unique\", i.name FROM pragma_index_list($1) AS l JOIN pragma_index_info(l.name) AS i
     WHERE l.partial = 0 ORDER BY l.seq, i.seqno";
 
-const FOREIGN_KEYS: &str = "SELECT m.name, f.id, f.seq, f.\"table\", f.\"from\", f.\"to\", f.on_delete
+const FOREIGN_KEYS: &str = "SELECT m.name, f.id, f.seq, f.\"table\", f.\"from\", f.\"to\", f.on_delete, f.on_update
     FROM sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) AS f WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq";
 
 struct KeyPart {
@@ -282,11 +283,21 @@ struct KeyPart {
     column: String,
     parent_column: Option<String>,
     on_delete: NativeAction,
+    on_update: NativeAction,
 }
 
 impl KeyPart {
     fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let (sequence, action): (i64, String) = (row.try_get(2)?, row.try_get(6)?);
+        let sequence: i64 = row.try_get(2)?;
+        let action = |place: usize| {
+            row.try_get(place).map(|words: String| match words.as_str() {
+                "CASCADE" => NativeAction::Cascade,
+                "SET NULL" => NativeAction::SetNull,
+                "SET DEFAULT" => NativeAction::SetDefault,
+                "RESTRICT" => NativeAction::Restrict,
+                _ => NativeAction::NoAction,
+            })
+        };
         Ok(Self {
             child: row.try_get(0)?,
             id: row.try_get(1)?,
@@ -294,13 +305,8 @@ impl KeyPart {
             parent: row.try_get(3)?,
             column: row.try_get(4)?,
             parent_column: row.try_get(5)?,
-            on_delete: match action.as_str() {
-                "CASCADE" => NativeAction::Cascade,
-                "SET NULL" => NativeAction::SetNull,
-                "SET DEFAULT" => NativeAction::SetDefault,
-                "RESTRICT" => NativeAction::Restrict,
-                _ => NativeAction::NoAction,
-            },
+            on_delete: action(6)?,
+            on_update: action(7)?,
         })
     }
 }

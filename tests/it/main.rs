@@ -20,6 +20,7 @@ mod layout;
 mod live;
 mod masses;
 mod model;
+mod native_updates;
 mod newcomers;
 mod oracle;
 mod parked;

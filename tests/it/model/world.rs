@@ -120,6 +120,7 @@ impl World {
                 archive: true,
                 origin: Origin::Rule(ReferenceId(u32::try_from(number).expect("few"))),
                 is_native: false,
+                native_update: OnUpdate::NoAction,
             };
             EdgeDraft { edge, parent: entity_id(*parent), parent_columns: vec!["id".to_owned()] }
         };

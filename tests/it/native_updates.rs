@@ -1,0 +1,76 @@
+//! What a service's own foreign keys do to other rows when entail gives a row another key: it is archived, told and undone like the rest.
+
+use entail::undo::OnConflict;
+use serde_json::json;
+
+use crate::support::world::*;
+
+const RULES: &str = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
+  - { name: shop.order, table: orders, key: [customer, n] }
+references:
+  - { name: order_customer, child: shop.order, columns: customer, parent: crm.customer, on_delete: cascade, on_update: cascade }
+";
+/// Lines and tags follow their order, a note lets go of it, a mark falls back on another one. Order 2 and what hangs on it stay.
+const TABLES: &str = "
+CREATE TABLE orders (customer INTEGER, n INTEGER, PRIMARY KEY (customer, n));
+CREATE TABLE lines (customer INTEGER, n INTEGER, line INTEGER, PRIMARY KEY (customer, n, line),
+    FOREIGN KEY (customer, n) REFERENCES orders (customer, n) ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE tags (id INTEGER PRIMARY KEY, customer INTEGER, n INTEGER, line INTEGER, tag TEXT,
+    FOREIGN KEY (customer, n, line) REFERENCES lines (customer, n, line) ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE notes (id INTEGER PRIMARY KEY, customer INTEGER, n INTEGER, FOREIGN KEY (customer, n) REFERENCES orders (customer, n) ON UPDATE SET NULL);
+CREATE TABLE marks (id INTEGER PRIMARY KEY, customer INTEGER DEFAULT 2, n INTEGER DEFAULT 2,
+    FOREIGN KEY (customer, n) REFERENCES orders (customer, n) ON UPDATE SET DEFAULT);
+INSERT INTO orders VALUES (1, 1), (2, 2);
+INSERT INTO lines VALUES (1, 1, 1), (1, 1, 2), (2, 2, 1);
+INSERT INTO tags VALUES (1, 1, 1, 1, 'a'), (2, 1, 1, 2, 'b'), (3, 2, 2, 1, 'c');
+INSERT INTO notes VALUES (1, 1, 1), (2, 2, 2);
+INSERT INTO marks VALUES (1, 1, 1), (2, 2, 2);
+";
+const NOW: &str = "SELECT concat('orders ', customer, '|', n) FROM orders UNION ALL SELECT concat('lines ', customer, '|', n, '|', line) FROM lines
+    UNION ALL SELECT concat('tags ', id, '|', customer, '|', n, '|', line, '|', tag) FROM tags
+    UNION ALL SELECT concat('notes ', id, '|', customer, '|', n) FROM notes UNION ALL SELECT concat('marks ', id, '|', customer, '|', n) FROM marks ORDER BY 1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_what_native_keys_change_below_a_key_change_is_archived_and_undone() {
+    for postgres in [true, false] {
+        let indexed = format!("{TABLES}CREATE INDEX oc ON orders (customer);");
+        let mut world = World::new(postgres, CUSTOMERS, &indexed, RULES).await;
+        let before = lines(&world.shop, NOW).await;
+        sql(&world.crm, "UPDATE customers SET id = 7 WHERE id = 1").await;
+        let header = Some(("__debezium.newkey", json!({"id": 7})));
+        world.work("crm.customers", json!({"id": 1}), delete("crm", "customers", 1), header).await;
+        let mut moved = vec![
+            "orders 7|1",
+            "orders 2|2",
+            "lines 7|1|1",
+            "lines 7|1|2",
+            "lines 2|2|1",
+            "tags 1|7|1|1|a",
+            "tags 2|7|1|2|b",
+            "tags 3|2|2|1|c",
+            "notes 1||",
+            "notes 2|2|2",
+            "marks 1|2|2",
+            "marks 2|2|2",
+        ];
+        moved.sort_unstable();
+        assert_eq!(lines(&world.shop, NOW).await, moved, "postgres: {postgres}");
+        let audit = "SELECT concat(action, ' ', \"rows\") FROM entail_cascades ORDER BY reference";
+        assert_eq!(lines(&world.shop, audit).await.len(), 5, "one line for the reference, one for each native key");
+        let kept = "SELECT concat(entity, ' ', count(*), ' ', count(after)) FROM entail_archive GROUP BY entity ORDER BY 1";
+        let mut kept: Vec<String> =
+            lines(&world.shop, kept).await.iter().map(|line| line.rsplit('.').next().unwrap_or_default().to_owned()).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["lines 2 2", "marks 1 1", "notes 1 1", "order 1 1", "tags 2 2"], "postgres: {postgres}");
+        sql(&world.crm, "UPDATE customers SET id = 1 WHERE id = 7").await;
+        let undone = world.undo(root(1), OnConflict::Fail, false).await;
+        assert_eq!(lines(&world.shop, NOW).await, before, "postgres: {postgres}: {:?}", undone.tables);
+        assert_eq!(undone.left(), 0, "{:?}", undone.tables);
+        let again = world.undo(root(1), OnConflict::Fail, false).await;
+        assert_eq!((again.left(), lines(&world.shop, NOW).await), (0, before), "a repeat does nothing: {:?}", again.tables);
+    }
+}
