@@ -173,25 +173,6 @@ pub struct Stump {
     pub at: i64,
 }
 
-/// How far a database's clock is ahead of ours, in microseconds.
-///
-/// # Errors
-/// Those of the database.
-pub async fn clock(database: &dyn Database) -> Result<i64, SinkError> {
-    let what = "reading the clock";
-    let now = match database.dialect() {
-        Dialect::Postgres => "clock_timestamp()",
-        // The clock of this machine.
-        Dialect::Sqlite => return Ok(0),
-    };
-    let ours = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros());
-    let before = ours();
-    let rows =
-        database.read(&Statement::fixed(what, &format!("SELECT CAST({} AS TEXT)", micros(Dialect::Postgres, now)), Vec::new())).await?;
-    let middle = i64::try_from(before.midpoint(ours())).unwrap_or(i64::MAX);
-    rows.first().map_or(Ok(0), |row| Ok(number(what, row, 0)?.saturating_sub(middle)))
-}
-
 /// Rows of these entities that these cascades took away from their keys, above a number, at most so many.
 ///
 /// # Errors
@@ -264,7 +245,7 @@ pub async fn cascades_beside(database: &dyn Database, group: &str, lines: &[Told
 }
 
 /// A moment of the database's as whole microseconds since 1970. SQLite's moments are whole seconds.
-fn micros(dialect: Dialect, moment: &str) -> String {
+pub(super) fn micros(dialect: Dialect, moment: &str) -> String {
     match dialect {
         Dialect::Postgres => format!("CAST(extract(epoch FROM {moment}) * 1000000 AS bigint)"),
         Dialect::Sqlite => format!("(unixepoch({moment}) * 1000000)"),

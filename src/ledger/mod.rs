@@ -9,6 +9,7 @@ use crate::sink::{Database, Row, Session, SinkError, Statement};
 use crate::value::{Cell, Key};
 
 mod archive;
+mod clock;
 mod known;
 mod latches;
 mod moves;
@@ -21,9 +22,10 @@ mod standing;
 mod undone;
 
 pub use archive::{
-    Archived, Choice, Images, Left, Stump, Told, Uprooted, archived, cascades, cascades_below, cascades_beside, clock, images_of, left,
+    Archived, Choice, Images, Left, Stump, Told, Uprooted, archived, cascades, cascades_below, cascades_beside, images_of, left,
     left_to_undo, mark_undone, uprooted,
 };
+pub use clock::{Clock, clock};
 pub use known::{Known, forget_references, known_references, note_references, promote};
 pub use latches::{EVERYTHING, GAP, Latch, PAUSE, PAUSED, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};

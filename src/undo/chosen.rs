@@ -79,10 +79,10 @@ async fn below(model: &Model, cascades: &[String], group: &str) -> Result<BTreeS
             let mut first: BTreeMap<(i64, Vec<String>), (i64, String)> = BTreeMap::new();
             for (other, its) in &clocks {
                 let handle = model.databases.handle(*other);
-                let ahead = its.saturating_sub(*clock);
-                let asked: Vec<Stump> = stumps.iter().map(|stump| Stump { at: stump.at.saturating_add(ahead), ..stump.clone() }).collect();
+                let asked: Vec<Stump> =
+                    stumps.iter().map(|stump| Stump { at: clock.earliest_by(its, stump.at), ..stump.clone() }).collect();
                 for (row, columns, cascade, at) in ledger::cascades_below(&*handle.database, group, &asked).await.map_err(failed(handle))? {
-                    let at = at.saturating_sub(ahead);
+                    let at = its.by(clock, at);
                     let known = first.entry((row, columns)).or_insert_with(|| (at, cascade.clone()));
                     if at < known.0 {
                         *known = (at, cascade);
