@@ -286,12 +286,17 @@ impl<'a> History<'a> {
         row.extend(new.clone());
         self.schema.edges.iter().filter(|edge| edge.child == id.0).all(|edge| {
             let touched = edge.columns.iter().any(|column| new.contains_key(column));
-            // What a `set` has written stays written, whenever the row is pointed elsewhere: before or after.
-            let is_set = matches!(edge.on_delete, OnDelete::Set(..)) && self.oracle.rows.contains_key(&id);
             let target = whole(&row, &edge.columns);
-            let mut parents =
-                self.oracle.of_table(edge.parent).filter(|(_, parent)| target.is_some() && whole(parent, &edge.parent_columns) == target);
-            !touched || !is_set && parents.all(|(parent, _)| parent == id || same(&parent))
+            let mut parents = self
+                .oracle
+                .of_table(edge.parent)
+                .filter(|(_, parent)| target.is_some() && whole(parent, &edge.parent_columns) == target)
+                .peekable();
+            // What a `set` has written stays written, whenever the row is pointed elsewhere: before or after. A row that is born pointing at a
+            // parent that has gone is met by the parent's end if that is worked later, and not if it was worked before.
+            let is_set = matches!(edge.on_delete, OnDelete::Set(..));
+            let is_late = is_set && (self.oracle.rows.contains_key(&id) || target.is_some() && parents.peek().is_none());
+            !touched || !is_late && parents.all(|(parent, _)| parent == id || same(&parent))
         })
     }
 
