@@ -34,6 +34,7 @@ stop_bed() {
   [ -d "$bed" ] || return 0
   kill_server "$bed/connect"
   kill_server "$bed/kafka"
+  for file in "$bed"/tests/*/kafka; do kill_server "$file"; done
   for file in "$bed"/postgres/data/postmaster.pid "$bed"/tests/*/data/postmaster.pid; do
     [ -f "$file" ] || continue
     as_postgres "$(find_postgresql)/pg_ctl" -D "$(dirname "$file")" -m immediate -w stop > /dev/null 2>&1 || true
@@ -89,6 +90,13 @@ start_kafka() {
     kill_server "$dir"
   done
   fail_with_log "Kafka did not start" "$dir/log"
+}
+
+# Goes on with what a killed one held.
+restart_kafka() {
+  local java=$2 dir=$1/kafka
+  run_server "$java" "$dir" 512m kafka.Kafka "$dir/server.properties"
+  wait_for_server "$dir" is_open "$(cat "$dir/port")" || fail_with_log "Kafka did not start again" "$dir/log"
 }
 
 # A record of 20 MB must pass.

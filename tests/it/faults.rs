@@ -1,10 +1,9 @@
 //! Faults of the real binary: stopped, killed, put to sleep, cut off from a database, fed with poison. Promises 1 to 4 at their hardest.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::support::kafka::Record;
-use crate::support::postgres::{self, Cluster};
+use crate::support::postgres;
 use crate::support::wait::wait_for;
 use crate::support::worker::{DEADLINE, Shop, consumed, entail};
 
@@ -132,41 +131,6 @@ async fn h46_kill_9_at_random_moments_loses_nothing_and_doubles_nothing() {
     last.signal("TERM");
     assert_eq!(last.exit(Duration::from_secs(25)).await, 0);
     last.accounts();
-    shop.assert_settled(all, gone, updates).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn h103_a_target_stopped_for_a_minute_makes_no_dead_letter_and_no_rebalance() {
-    let outage = std::env::var("ENTAIL_OUTAGE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
-    let cluster = Cluster::create().await;
-    // Shorter than the outage: the group breaks up unless polling goes on.
-    let shop = Shop::with(BTreeMap::from([("shop".to_owned(), cluster.url("postgres"))]))
-        .await
-        .properties("session.timeout.ms: 6000, heartbeat.interval.ms: 1000, max.poll.interval.ms: 10000, fetch.wait.max.ms: 20")
-        .extra("batch: { events: 1000 }\n");
-    let (all, gone, updates) = (13_333, 10_000, 3);
-    let records = shop.load(all, gone, updates).await;
-    let mut worker = shop.run("worker", &[]);
-    shop.until_durable(records / 4).await;
-    cluster.stop().await;
-    worker.until_log("the batch is tried again").await;
-    tokio::time::sleep(Duration::from_secs(outage)).await;
-    assert!(worker.is_running(), "{}", worker.tail());
-    println!("resident MiB (now, at most) during the outage: {:?}", worker.memory());
-    let began = Instant::now();
-    cluster.start().await;
-    assert!(shop.durable("shop").await < records, "the target was stopped when all was done already");
-    shop.until_caught_up().await;
-    println!("caught up {:?} after the target came back", began.elapsed());
-    let log = worker.log();
-    assert_eq!(log.matches("partitions taken over").count(), 1, "{log}");
-    for sign in ["partitions are asked back", "partitions were lost", "dead letter", "fenced"] {
-        assert!(!log.contains(sign), "{sign}:\n{log}");
-    }
-    assert!(shop.bed.read_all(&[&shop.dead_letters]).await.is_empty());
-    worker.signal("TERM");
-    assert_eq!(worker.exit(Duration::from_secs(25)).await, 0);
-    assert_eq!(i64::try_from(consumed(&worker.accounts())).expect("not so many"), records);
     shop.assert_settled(all, gone, updates).await;
 }
 

@@ -23,6 +23,7 @@ mod model;
 mod native_updates;
 mod newcomers;
 mod oracle;
+mod outages;
 mod parked;
 mod proof;
 mod rebalance;

@@ -58,7 +58,9 @@ async fn h31_h45_h46_a_long_history_under_faults_ends_as_with_native_foreign_key
     let only = std::env::var("ENTAIL_TORTURE_FAULTS").ok();
     let faults = storm::faults(only.as_deref());
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut world = World::new(usize::try_from(workers).expect("a few")).await;
+    let by_the_seed = rng.bool();
+    let are_static = number("ENTAIL_TORTURE_STATIC").map_or(by_the_seed, |given| given > 0);
+    let mut world = World::new(usize::try_from(workers).expect("a few"), are_static).await;
     let (mut app, mut counts) = (Application::new(rng.fork()), Counts::default());
     let began = Instant::now();
     while began.elapsed() < length || counts.rounds == 0 {
@@ -73,7 +75,7 @@ async fn h31_h45_h46_a_long_history_under_faults_ends_as_with_native_foreign_key
     let at = |share: usize| resumed.get(resumed.len().saturating_sub(1) * share / 100).copied().unwrap_or_default();
     let (p50, p99, starts) = (at(50), at(99), resumed.len());
     println!(
-        "torture: {} s, {workers} workers, seed {seed}: {counts:#?}; cut at COMMIT, before and after the server had it: {cuts:?}; from a start to \
+        "torture: {} s, {workers} workers (static: {are_static}), seed {seed}: {counts:#?}; cut at COMMIT, before and after the server had it: {cuts:?}; from a start to \
          partitions p50 {p50} ms, p99 {p99} ms, over {starts}; {audit:?}",
         began.elapsed().as_secs()
     );

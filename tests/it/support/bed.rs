@@ -34,6 +34,13 @@ impl Bed {
         }
     }
 
+    /// With another broker than the shared one.
+    pub(crate) fn with_kafka(address: &str) -> Bed {
+        let mut bed = Bed::from_env();
+        address.clone_into(&mut bed.kafka);
+        bed
+    }
+
     /// `name` with this test's prefix: fit for topics, databases, slots, connectors and consumer groups (letters, digits, `_`).
     pub(crate) fn name(&self, name: &str) -> String {
         format!("{}_{name}", self.prefix)

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "a bed offers more than each set of tests uses")]
 
 pub(crate) mod bed;
+pub(crate) mod broker;
 pub(crate) mod connect;
 pub(crate) mod engine;
 pub(crate) mod kafka;

@@ -51,7 +51,11 @@ impl Shop {
 
     /// With some services on servers of the test's own, by their URLs.
     pub(crate) async fn with(elsewhere: BTreeMap<String, String>) -> Shop {
-        let bed = Bed::from_env();
+        Shop::on(Bed::from_env(), elsewhere).await
+    }
+
+    /// On the servers of this bed, with some services on servers of the test's own.
+    pub(crate) async fn on(bed: Bed, elsewhere: BTreeMap<String, String>) -> Shop {
         let mut urls = elsewhere;
         for (service, tables) in SERVICES {
             if !urls.contains_key(service) {

@@ -85,10 +85,12 @@ pub(super) struct World {
     pools: BTreeMap<&'static str, PgPool>,
     proxies: BTreeMap<&'static str, Proxy>,
     topics: BTreeMap<&'static str, String>,
+    /// Each worker has a name of its own in the group: killed, it gets its partitions back at once (H42).
+    are_static: bool,
 }
 
 impl World {
-    pub(super) async fn new(workers: usize) -> World {
+    pub(super) async fn new(workers: usize, are_static: bool) -> World {
         let (bed, cluster) = (Bed::from_env(), Cluster::create().await);
         let (mut urls, mut pools, mut proxies) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let native: String = TABLES.iter().map(|(_, sql)| tables(sql, true)).collect();
@@ -112,7 +114,7 @@ impl World {
         bed.create_topic(&parcels, 1, &[]).await;
         let rules = rules(&topics, &parcels);
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut world = World { bed, dir, cluster, urls, pools, proxies, topics, slots: Vec::new() };
+        let mut world = World { bed, dir, cluster, urls, pools, proxies, topics, slots: Vec::new(), are_static };
         std::fs::write(world.dir.path().join("rules.yaml"), rules).expect("the rules are written");
         let (code, _, errors) = entail(&world.settings(0, 0), &["migrate"]).await;
         assert_eq!(code, 0, "{errors}");
@@ -129,12 +131,13 @@ impl World {
     /// The settings of one life of one worker, which its databases know by name.
     fn settings(&self, place: usize, lives: u64) -> PathBuf {
         let name = format!("w{place}_{lives}");
+        let member = if self.are_static { format!(", group.instance.id: w{place}") } else { String::new() };
         let url = |service: &str| {
             let database = self.urls[service].rsplit('/').next().expect("a database");
             format!("postgres://postgres@127.0.0.1:{}/{database}?application_name={name}", self.proxies[service].port)
         };
         let text = format!(
-            "version: 1\nrules: rules.yaml\nkafka: {{ brokers: \"{}\", group: {}, properties: {{ {SESSION} }} }}\ndatabases:\n  \
+            "version: 1\nrules: rules.yaml\nkafka: {{ brokers: \"{}\", group: {}, properties: {{ {SESSION}{member} }} }}\ndatabases:\n  \
              crm: {{ url: \"{}\", access: read }}\n  shop: {{ url: \"{}\" }}\n  shipping: {{ url: \"{}\" }}\n\
              dead_letters: {{ topic: {} }}\nbatch: {{ events: 200 }}\n",
             self.bed.kafka,
