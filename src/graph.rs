@@ -64,6 +64,14 @@ pub struct Edge {
     pub native_update: OnUpdate,
 }
 
+impl Edge {
+    /// Whether the database itself changes these rows when their parent gets another key.
+    #[must_use]
+    pub fn follows_natively(&self) -> bool {
+        matches!(self.native_update, OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault)
+    }
+}
+
 /// Where an edge comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -191,6 +199,12 @@ impl Graph {
     #[must_use]
     pub fn rank(&self, entity: EntityId) -> usize {
         self.ranks.get(entity.0 as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether a native key changes rows of this entity when their parents get other keys.
+    #[must_use]
+    pub fn follows_natively(&self, entity: EntityId) -> bool {
+        self.edges().any(|(_, edge)| edge.child == entity && edge.follows_natively())
     }
 
     /// Place in the order that native keys insist on, among entities of one rank.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::follow::Changes;
 use super::{agree, edge_names, rows};
 use crate::ledger;
 use crate::model::{BoundTable, Model};
@@ -73,16 +74,14 @@ pub(super) async fn note_after(
     dialect: Dialect,
     bound: &BoundTable,
     step: &Step,
+    changes: &Changes,
     archiving: &Archiving<'_>,
 ) -> Result<(), SinkError> {
-    let StepAction::Update(assignments) = &step.action else { return Ok(()) };
-    if !is_kept(model, step) {
+    if step.action == StepAction::Delete || !is_kept(model, step) {
         return Ok(());
     }
     let node = model.graph.node(step.entity);
-    let now = |row: &StepRow| -> Option<Vec<String>> {
-        node.key.iter().zip(row.key.parts()).map(|(column, part)| after(assignments, row, column, part)).collect()
-    };
+    let now = |row: &StepRow| changes.key_after(step.entity, &node.key, &row.key);
     let changed: Vec<(&StepRow, Vec<String>)> = step.rows.iter().filter_map(|row| Some((row, now(row)?))).collect();
     let keys: Vec<&[String]> = changed.iter().map(|(_, key)| key.as_slice()).collect();
     let after_keys = keys.iter().map(|key| ledger::parts_text(key)).collect();
@@ -93,13 +92,12 @@ pub(super) async fn note_after(
     agree(statement.what(), changed.len(), done)
 }
 
-/// A column of a row's key after the step; `None` if only the database knows.
-pub(super) fn after(assignments: &[(String, Assignment)], row: &StepRow, column: &str, before: &str) -> Option<String> {
-    match assignments.iter().find(|(name, _)| name == column) {
-        None => Some(before.to_owned()),
-        Some((_, Assignment::Value(value))) => Some(value.clone()),
-        Some((_, Assignment::PerRow(place))) => row.new.get(*place).cloned().flatten(),
-        Some((_, Assignment::Null | Assignment::Default)) => None,
+/// What an assignment writes into a row; `None` if that is NULL, or only the database knows.
+pub(super) fn after(assignment: &Assignment, row: &StepRow) -> Option<String> {
+    match assignment {
+        Assignment::Value(value) => Some(value.clone()),
+        Assignment::PerRow(place) => row.new.get(*place).cloned().flatten(),
+        Assignment::Null | Assignment::Default => None,
     }
 }
 

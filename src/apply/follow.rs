@@ -1,6 +1,7 @@
 //! What databases do by themselves when a step gives rows other keys: native foreign keys with ON UPDATE CASCADE, SET NULL or SET DEFAULT (H64).
 //!
-//! Rows that are removed have their native followers in the plan; rows that are re-keyed have them here, read and locked before any step.
+//! Rows that are removed have their native followers in the plan; rows that are re-keyed have them here, read and locked before any step. A row may
+//! have a step of its own and follow natively too: then this is how its key after both is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,89 +14,156 @@ use crate::resolve::{Sessions, Trouble};
 use crate::rules::{EntityId, OnUpdate};
 use crate::sink::TableRef;
 use crate::sink::statement::{self, Selection};
-use crate::value::Key;
+use crate::value::{Key, RowImage};
 
-/// A row that gets other values in columns at which native keys point: what they were, what they become where that is known, and for whom.
-struct Rekeyed {
-    before: Key,
-    after: Vec<Option<String>>,
+/// Native keys may lead round in a circle: so often at most.
+const ROUNDS: usize = 64;
+
+type RowOf = (EntityId, Key);
+/// What rows of one step have in common: the native keys by which they follow, and the columns that change.
+type Alike<'a> = (EntityId, Vec<EdgeId>, Vec<&'a String>);
+
+/// What becomes of the rows that a plan updates, and of those that follow them natively.
+#[derive(Default)]
+pub(super) struct Changes {
+    rows: BTreeMap<RowOf, Change>,
+}
+
+struct Change {
     root: RootId,
+    /// Columns and what they hold then; `None` if that is NULL, or only the database knows.
+    columns: BTreeMap<String, Option<String>>,
+    /// The native keys by which it follows, with what it held in their columns.
+    follows: BTreeMap<EdgeId, Vec<String>>,
+    /// It has a step of its own.
+    is_planned: bool,
 }
 
-/// The rows that follow these steps natively, as steps that nobody has to take: near ones first.
-pub(super) async fn followed(model: &Model, sessions: &mut Sessions, steps: &[Step]) -> Result<Vec<Step>, Trouble> {
-    let mut known: BTreeSet<(EntityId, Key)> =
-        steps.iter().flat_map(|step| step.rows.iter().map(|row| (step.entity, row.key.clone()))).collect();
-    let mut found: Vec<Step> = Vec::new();
-    let mut place = 0;
-    while let Some(step) = steps.iter().chain(&found).nth(place) {
-        let mut new = Vec::new();
-        for edge in following(model, step) {
-            new.extend(follow(model, sessions, step, edge, &mut known).await?);
-        }
-        found.extend(new);
-        place += 1;
+impl Changes {
+    /// The key of a row after everything; `None` if only the database knows.
+    pub(super) fn key_after(&self, entity: EntityId, columns: &[String], key: &Key) -> Option<Vec<String>> {
+        let change = self.rows.get(&(entity, key.clone()));
+        let part = |(column, before): (&String, &String)| match change.and_then(|change| change.columns.get(column)) {
+            None => Some(before.clone()),
+            Some(after) => after.clone(),
+        };
+        columns.iter().zip(key.parts()).map(part).collect()
     }
-    Ok(found)
+
+    /// The rows without a step of their own, as steps that nobody has to take.
+    pub(super) fn followed(&self) -> Vec<Step> {
+        let mut steps: BTreeMap<Alike<'_>, Vec<StepRow>> = BTreeMap::new();
+        for ((entity, key), change) in self.rows.iter().filter(|(_, change)| !change.is_planned) {
+            let edges = change.follows.keys().copied().collect();
+            let still = change.follows.values().flatten().cloned().collect();
+            let (columns, new) = change.columns.iter().map(|(column, after)| (column, after.clone())).unzip();
+            steps.entry((*entity, edges, columns)).or_default().push(StepRow { key: key.clone(), still, new, root: change.root });
+        }
+        let step = |((entity, edges, columns), rows): (Alike<'_>, Vec<StepRow>)| {
+            let assignments = columns.into_iter().enumerate().map(|(place, column)| (column.clone(), Assignment::PerRow(place)));
+            Step { entity, edges, action: StepAction::Update(assignments.collect()), rows }
+        };
+        steps.into_iter().map(step).collect()
+    }
+
+    fn planned(steps: &[Step]) -> Self {
+        let mut changes = Self::default();
+        for step in steps {
+            let StepAction::Update(assignments) = &step.action else { continue };
+            for row in &step.rows {
+                let columns = assignments.iter().map(|(column, assignment)| (column.clone(), after(assignment, row)));
+                let change = Change { root: row.root, columns: columns.collect(), follows: BTreeMap::new(), is_planned: true };
+                changes.rows.insert((step.entity, row.key.clone()), change);
+            }
+        }
+        changes
+    }
+
+    /// A row follows a parent. Whether that is news.
+    fn follow(&mut self, row: RowOf, (id, edge): (EdgeId, &Edge), held: &Key, parent: &Parent) -> bool {
+        let fresh = || Change { root: parent.root, columns: BTreeMap::new(), follows: BTreeMap::new(), is_planned: false };
+        let change = self.rows.entry(row).or_insert_with(fresh);
+        let mut is_news = change.follows.insert(id, held.parts().to_vec()).is_none();
+        for (column, after) in edge.columns.iter().zip(&parent.after) {
+            let after = if edge.native_update == OnUpdate::Cascade { after.clone() } else { None };
+            is_news |= change.columns.insert(column.clone(), after.clone()) != Some(after);
+        }
+        is_news
+    }
 }
 
-/// The native keys that follow what a step writes.
-fn following(model: &Model, step: &Step) -> Vec<EdgeId> {
-    let StepAction::Update(assignments) = &step.action else { return Vec::new() };
-    let is_written = |column: &String| assignments.iter().any(|(name, _)| name == column);
-    let targets = model.graph.targets_of(step.entity).filter(|(_, target)| target.columns.iter().any(is_written));
-    let acts = |edge: &Edge| matches!(edge.native_update, OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault);
-    targets.flat_map(|(target, _)| model.graph.edges_at(target)).filter(|(_, edge)| acts(edge)).map(|(id, _)| id).collect()
+/// A row at which native keys point, with what it holds in their columns afterwards.
+struct Parent {
+    root: RootId,
+    after: Vec<Option<String>>,
 }
 
-async fn follow(
+/// What becomes of the rows of these steps, and of those that follow natively.
+pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Step]) -> Result<Changes, Trouble> {
+    let mut changes = Changes::planned(steps);
+    // What goes is archived as it goes.
+    let goes: BTreeSet<RowOf> = steps
+        .iter()
+        .filter(|step| step.action == StepAction::Delete)
+        .flat_map(|step| step.rows.iter().map(|row| (step.entity, row.key.clone())))
+        .collect();
+    let mut open: BTreeSet<RowOf> = changes.rows.keys().cloned().collect();
+    for _ in 0..ROUNDS {
+        let mut by_edge: BTreeMap<EdgeId, Vec<Key>> = BTreeMap::new();
+        for (entity, key) in std::mem::take(&mut open) {
+            for edge in following(model, &changes, &(entity, key.clone())) {
+                by_edge.entry(edge).or_default().push(key.clone());
+            }
+        }
+        for (id, keys) in by_edge {
+            let edge = model.graph.edge(id);
+            let parents = parents(model, sessions, &changes, edge, &keys).await?;
+            let values: Vec<&[String]> = parents.keys().map(Key::parts).collect();
+            let key = &model.graph.node(edge.child).key;
+            for image in read(model, sessions, edge.child, (&edge.columns, &values), &[key, &edge.columns]).await? {
+                let (Some(child), Some(held)) = (TableRef::key_of(key, &image), TableRef::key_of(&edge.columns, &image)) else { continue };
+                let row = (edge.child, child);
+                let Some(parent) = parents.get(&held).filter(|_| !goes.contains(&row)) else { continue };
+                if changes.follow(row.clone(), (id, edge), &held, parent) {
+                    open.insert(row);
+                }
+            }
+        }
+        if open.is_empty() {
+            break;
+        }
+    }
+    Ok(changes)
+}
+
+/// The native keys that follow what changes in a row.
+fn following(model: &Model, changes: &Changes, row: &RowOf) -> Vec<EdgeId> {
+    let Some(change) = changes.rows.get(row) else { return Vec::new() };
+    let targets =
+        model.graph.targets_of(row.0).filter(|(_, target)| target.columns.iter().any(|column| change.columns.contains_key(column)));
+    let edges = targets.flat_map(|(target, _)| model.graph.edges_at(target));
+    edges.filter(|(_, edge)| edge.follows_natively()).map(|(id, _)| id).collect()
+}
+
+/// Those of the rows whose values in the columns of a native key change, or may: by the values that they hold.
+async fn parents(
     model: &Model,
     sessions: &mut Sessions,
-    step: &Step,
-    id: EdgeId,
-    known: &mut BTreeSet<(EntityId, Key)>,
-) -> Result<Option<Step>, Trouble> {
-    let edge = model.graph.edge(id);
-    let rekeyed = rekeyed(model, sessions, step, edge).await?;
-    let parents: BTreeMap<&Key, &Rekeyed> = rekeyed.iter().map(|row| (&row.before, row)).collect();
-    let keys: Vec<&[String]> = parents.keys().map(|key| key.parts()).collect();
-    let key = &model.graph.node(edge.child).key;
-    let mut rows = Vec::new();
-    for image in read(model, sessions, edge.child, (&edge.columns, &keys), &[key, &edge.columns]).await? {
-        let (Some(child), Some(points_at)) = (TableRef::key_of(key, &image), TableRef::key_of(&edge.columns, &image)) else { continue };
-        let Some(parent) = parents.get(&points_at) else { continue };
-        if known.insert((edge.child, child.clone())) {
-            rows.push(StepRow { key: child, still: points_at.parts().to_vec(), new: parent.after.clone(), root: parent.root });
-        }
-    }
-    rows.sort();
-    let write = |(place, column): (usize, &String)| {
-        let assignment = match edge.native_update {
-            OnUpdate::Cascade => Assignment::PerRow(place),
-            OnUpdate::SetNull => Assignment::Null,
-            OnUpdate::SetDefault | OnUpdate::Restrict | OnUpdate::NoAction => Assignment::Default,
-        };
-        (column.clone(), assignment)
-    };
-    let action = StepAction::Update(edge.columns.iter().enumerate().map(write).collect());
-    Ok((!rows.is_empty()).then(|| Step { entity: edge.child, edges: vec![id], action, rows }))
-}
-
-/// The rows of a step whose values in the columns of this key change, or may.
-async fn rekeyed(model: &Model, sessions: &mut Sessions, step: &Step, edge: &Edge) -> Result<Vec<Rekeyed>, Trouble> {
-    let StepAction::Update(assignments) = &step.action else { return Ok(Vec::new()) };
-    let columns = &model.graph.target(edge.target).columns;
-    let key = &model.graph.node(step.entity).key;
-    let rows: BTreeMap<&Key, &StepRow> = step.rows.iter().map(|row| (&row.key, row)).collect();
-    let keys: Vec<&[String]> = rows.keys().map(|key| key.parts()).collect();
-    let images = read(model, sessions, step.entity, (key, &keys), &[key, columns]).await?;
+    changes: &Changes,
+    edge: &Edge,
+    keys: &[Key],
+) -> Result<BTreeMap<Key, Parent>, Trouble> {
+    let target = model.graph.target(edge.target);
+    let key = &model.graph.node(target.entity).key;
+    let parts: Vec<&[String]> = keys.iter().map(Key::parts).collect();
+    let images = read(model, sessions, target.entity, (key, &parts), &[key, &target.columns]).await?;
     let one = |image| {
-        let row = rows.get(&TableRef::key_of(key, &image)?)?;
-        let before = TableRef::key_of(columns, &image)?;
-        let parts = columns.iter().zip(before.parts());
-        let after: Vec<Option<String>> = parts.map(|(column, part)| after(assignments, row, column, part)).collect();
+        let change = changes.rows.get(&(target.entity, TableRef::key_of(key, &image)?))?;
+        let before = TableRef::key_of(&target.columns, &image)?;
+        let part = |(column, before): (&String, &String)| change.columns.get(column).cloned().unwrap_or_else(|| Some(before.clone()));
+        let after: Vec<Option<String>> = target.columns.iter().zip(before.parts()).map(part).collect();
         let stays = after.iter().zip(before.parts()).all(|(after, before)| after.as_ref() == Some(before));
-        (!stays).then_some(Rekeyed { before, after, root: row.root })
+        (!stays).then_some((before, Parent { root: change.root, after }))
     };
     Ok(images.into_iter().filter_map(one).collect())
 }
@@ -107,11 +175,10 @@ async fn read(
     entity: EntityId,
     (by, keys): (&[String], &[&[String]]),
     columns: &[&Vec<String>],
-) -> Result<Vec<crate::value::RowImage>, Trouble> {
+) -> Result<Vec<RowImage>, Trouble> {
     let (bound, dialect, session) = at(model, sessions, entity)?;
-    let mut read: Vec<String> = columns.iter().flat_map(|columns| columns.iter().cloned()).collect();
-    read.sort();
-    read.dedup();
+    let read: BTreeSet<String> = columns.iter().flat_map(|columns| columns.iter().cloned()).collect();
+    let read: Vec<String> = read.into_iter().collect();
     let limit = usize::try_from(i32::MAX).unwrap_or(usize::MAX);
     let selection = Selection { table: &bound.table, by, keys, when: &[], read: &read, lock: true, limit };
     let Some(statement) = statement::select(dialect, &selection) else { return Ok(Vec::new()) };

@@ -28,7 +28,8 @@ pub(crate) use replicas::{CopyWork, copy};
 
 /// Applies the steps, and returns what the databases did beside them. Nothing is durable until the sessions commit.
 pub(crate) async fn apply(model: &Model, sessions: &mut Sessions, steps: &[Step], archiving: &Archiving<'_>) -> Result<Vec<Step>, Trouble> {
-    let followed = follow::followed(model, sessions, steps).await?;
+    let changes = follow::changes(model, sessions, steps).await?;
+    let followed = changes.followed();
     for step in steps.iter().chain(&followed) {
         let (bound, dialect, session) = at(model, sessions, step.entity)?;
         archive(model, session, dialect, bound, step, archiving).await.map_err(|error| blame(step, error))?;
@@ -40,7 +41,7 @@ pub(crate) async fn apply(model: &Model, sessions: &mut Sessions, steps: &[Step]
     // A native key may have changed a row behind its own step.
     for step in steps.iter().chain(&followed) {
         let (bound, dialect, session) = at(model, sessions, step.entity)?;
-        note_after(model, session, dialect, bound, step, archiving).await.map_err(|error| blame(step, error))?;
+        note_after(model, session, dialect, bound, step, &changes, archiving).await.map_err(|error| blame(step, error))?;
     }
     Ok(followed)
 }

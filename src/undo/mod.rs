@@ -91,7 +91,7 @@ impl Tally {
     fn count(&mut self, row: &Archived, verdict: &Verdict, policy: OnConflict) {
         let why = match verdict {
             Verdict::Insert => return self.inserted += 1,
-            Verdict::SetBack(_) => return self.set_back += 1,
+            Verdict::SetBack(_) | Verdict::SetBackInPlace(_) => return self.set_back += 1,
             Verdict::Already => return self.already += 1,
             Verdict::Superseded => return self.superseded += 1,
             Verdict::Newer(_) if policy == OnConflict::Overwrite => return self.overwritten += 1,
@@ -404,6 +404,7 @@ impl Work<'_> {
             cascades: self.cascades,
             keep: self.manner.keep,
             policy: self.manner.on_conflict,
+            follows: self.model.graph.follows_natively(node),
             is_dry: how != How::Write,
             writes: how != How::Look,
         })

@@ -26,6 +26,8 @@ pub(super) struct Place<'a> {
     pub(super) keep: std::time::Duration,
     pub(super) policy: OnConflict,
     /// It is rolled back at the end.
+    /// Native keys change rows of this table when their parents get other keys.
+    pub(super) follows: bool,
     pub(super) is_dry: bool,
     /// Rows are written, whether or not it is rolled back.
     pub(super) writes: bool,
@@ -71,6 +73,7 @@ impl Place<'_> {
                 there: there.get(&place).map(Vec::as_slice),
                 is_superseded: images.removed > row.id,
                 was_changed_again: images.others > row.id,
+                follows: self.follows,
                 returns: self.is_dry && images.open > row.id,
             };
             let verdict = judge(row, &laid, &around);
@@ -97,7 +100,7 @@ impl Place<'_> {
         self.session.query(&question).await?.into_iter().map(|row| read(row).ok_or_else(broken)).collect()
     }
 
-    async fn write(&mut self, items: &[Item<'_>], tally: &mut Tally) -> Result<(), SinkError> {
+    async fn write<'i>(&mut self, items: &'i [Item<'_>], tally: &mut Tally) -> Result<(), SinkError> {
         self.keep_newer(items).await?;
         let table = &self.bound.table;
         let inserted: Vec<&Item<'_>> = items.iter().filter(|item| item.verdict == Verdict::Insert).collect();
@@ -106,19 +109,20 @@ impl Place<'_> {
             let rows = restore::Rows { table, columns: &first.laid.known, rows };
             execute(self.session, &restore::insert(self.dialect, &rows), inserted.len()).await?;
         }
-        let mut by_columns: BTreeMap<Vec<usize>, Vec<&Item<'_>>> = BTreeMap::new();
+        let mut by_columns: BTreeMap<Vec<usize>, Vec<(&Key, &Item<'_>)>> = BTreeMap::new();
+        let mut set = |columns: &Vec<usize>, key: Option<&'i Key>, item: &'i Item<'_>| {
+            by_columns.entry(columns.clone()).or_default().extend(key.map(|key| (key, item)));
+        };
         for item in items {
             match &item.verdict {
-                Verdict::SetBack(columns) => by_columns.entry(columns.clone()).or_default().push(item),
-                Verdict::Newer(columns) if self.policy == OnConflict::Overwrite => {
-                    by_columns.entry(columns.clone()).or_default().push(item)
-                }
+                Verdict::SetBack(columns) => set(columns, key_now(item.row), item),
+                Verdict::SetBackInPlace(columns) => set(columns, item.row.key.as_ref(), item),
+                Verdict::Newer(columns) if self.policy == OnConflict::Overwrite => set(columns, key_now(item.row), item),
                 Verdict::Newer(_) | Verdict::Insert | Verdict::Already | Verdict::Superseded | Verdict::Lost(_) => {}
             }
         }
         for (columns, items) in by_columns.into_iter().filter(|(columns, _)| !columns.is_empty()) {
-            let rows: Vec<(&[String], Vec<Field>)> =
-                items.iter().filter_map(|item| Some((key_now(item.row)?.parts(), item.laid.before.clone()))).collect();
+            let rows: Vec<(&[String], Vec<Field>)> = items.iter().map(|(key, item)| (key.parts(), item.laid.before.clone())).collect();
             execute(self.session, &restore::set_back(self.dialect, table, self.key, &columns, &rows), rows.len()).await?;
         }
         self.finish(items, tally).await
@@ -139,7 +143,7 @@ impl Place<'_> {
         let differs = |(place, item): (usize, &&Item<'_>)| {
             let columns = match &item.verdict {
                 Verdict::SetBack(columns) if columns.is_empty() => return false,
-                Verdict::SetBack(columns) => columns,
+                Verdict::SetBack(columns) | Verdict::SetBackInPlace(columns) => columns,
                 Verdict::Insert if item.laid.is_short => return true,
                 Verdict::Insert | Verdict::Newer(_) => &item.laid.known,
                 Verdict::Already | Verdict::Superseded | Verdict::Lost(_) => return false,
@@ -195,7 +199,7 @@ pub(super) async fn execute(session: &mut dyn Session, statements: &[statement::
 /// Whether the row is as it was, once its verdict is carried out.
 pub(super) fn is_done(verdict: &Verdict, policy: OnConflict) -> bool {
     match verdict {
-        Verdict::Insert | Verdict::SetBack(_) | Verdict::Already | Verdict::Superseded => true,
+        Verdict::Insert | Verdict::SetBack(_) | Verdict::SetBackInPlace(_) | Verdict::Already | Verdict::Superseded => true,
         Verdict::Newer(_) => policy == OnConflict::Overwrite,
         Verdict::Lost(_) => false,
     }

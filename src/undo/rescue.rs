@@ -53,6 +53,7 @@ impl Owed<'_> {
             cascades: self.cascades,
             keep: std::time::Duration::ZERO,
             policy: OnConflict::Skip,
+            follows: self.model.graph.follows_natively(node),
             is_dry: false,
             writes: true,
         };

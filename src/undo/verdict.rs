@@ -34,6 +34,8 @@ pub(super) enum Verdict {
     Insert,
     /// It stands as entail left it: these columns are set back. None in a rehearsal of a row that an earlier page would have brought back.
     SetBack(Vec<usize>),
+    /// The same, for a row that has its old key again: its parent is back, and a native key has taken the row along.
+    SetBackInPlace(Vec<usize>),
     /// It is as it was.
     Already,
     /// The same undo puts a younger image of the row back.
@@ -55,6 +57,8 @@ pub(super) struct Around<'a> {
     pub(super) is_superseded: bool,
     /// Another cascade, which is not undone, changed the row again.
     pub(super) was_changed_again: bool,
+    /// Native keys change rows of this table when their parents are set back: some of what entail wrote may be as before by now.
+    pub(super) follows: bool,
     /// In a rehearsal: the row is not there yet, and the same undo will have brought it back by then.
     pub(super) returns: bool,
 }
@@ -105,10 +109,14 @@ fn judge_changed(row: &Archived, laid: &Laid, around: &Around<'_>) -> Verdict {
     }
     let changed = differing(laid, &laid.before, after);
     let same = |one: &[Field], other: &[Field]| changed.iter().all(|place| one.get(*place) == other.get(*place));
+    let is_ours = |now: &[Field], place: &usize| now.get(*place) == after.get(*place) || now.get(*place) == laid.before.get(*place);
+    let is_all_ours = |now: &[Field]| {
+        if around.follows { laid.known.iter().all(|place| is_ours(now, place)) } else { differing(laid, after, now).is_empty() }
+    };
     if row.key.as_ref() == Some(after_key) {
         return match around.here.or(around.there) {
             Some(now) if same(now, &laid.before) => Verdict::Already,
-            Some(now) if same(now, after) => Verdict::SetBack(changed),
+            Some(now) if changed.iter().all(|place| is_ours(now, place)) => Verdict::SetBack(changed),
             Some(_) => Verdict::Newer(changed),
             None if around.returns => Verdict::SetBack(Vec::new()),
             None => Verdict::Lost("the row is gone"),
@@ -117,8 +125,9 @@ fn judge_changed(row: &Archived, laid: &Laid, around: &Around<'_>) -> Verdict {
     // It got another key: by that alone it cannot be told from a stranger, so the whole row must be what it became.
     match (around.here, around.there) {
         (Some(now), None) if !around.returns && differing(laid, &laid.before, now).is_empty() => Verdict::Already,
+        (Some(now), None) if !around.returns && around.follows && is_all_ours(now) => Verdict::SetBackInPlace(changed),
         (Some(_), _) => Verdict::Lost("another row has its old key"),
-        (None, Some(now)) if differing(laid, after, now).is_empty() => Verdict::SetBack(changed),
+        (None, Some(now)) if is_all_ours(now) => Verdict::SetBack(changed),
         (None, Some(_)) if around.returns => Verdict::SetBack(Vec::new()),
         (None, Some(_)) => Verdict::Lost("the row that has its new key is another one, or was changed since"),
         (None, None) if around.returns => Verdict::SetBack(Vec::new()),

@@ -74,3 +74,57 @@ async fn h64_what_native_keys_change_below_a_key_change_is_archived_and_undone()
         assert_eq!((again.left(), lines(&world.shop, NOW).await), (0, before), "a repeat does nothing: {:?}", again.tables);
     }
 }
+
+/// A shelf follows its box by a reference of the rules, and its lot natively: both in one plan. What the native key has set back by the time that
+/// the shelf's turn comes is no conflict.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_a_row_with_a_step_of_its_own_that_a_native_key_changes_too_is_undone() {
+    const RULES: &str = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
+  - { name: shop.lot, table: lots, key: [customer, n] }
+  - { name: shop.shelf, table: shelves, key: [customer, n, id] }
+  - { name: shop.sign, table: signs, key: id }
+references:
+  - { name: lot_customer, child: shop.lot, columns: customer, parent: crm.customer, on_delete: cascade, on_update: cascade }
+  - { name: shelf_keeper, child: shop.shelf, columns: keeper, parent: crm.customer, on_delete: set_null, on_update: cascade }
+  - { name: sign_customer, child: shop.sign, columns: customer, parent: crm.customer, on_delete: cascade, on_update: cascade }
+";
+    const TABLES: &str = "
+CREATE TABLE lots (customer INTEGER, n INTEGER, PRIMARY KEY (customer, n));
+CREATE TABLE shelves (customer INTEGER, n INTEGER, id INTEGER, keeper INTEGER, PRIMARY KEY (customer, n, id),
+    FOREIGN KEY (customer, n) REFERENCES lots (customer, n) ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE signs (id INTEGER PRIMARY KEY, customer INTEGER, lot INTEGER, n INTEGER,
+    FOREIGN KEY (lot, n) REFERENCES lots (customer, n) ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE INDEX lc ON lots (customer); CREATE INDEX sk ON shelves (keeper); CREATE INDEX sc ON signs (customer);
+INSERT INTO lots VALUES (1, 1), (2, 1);
+INSERT INTO shelves VALUES (1, 1, 1, 1), (1, 1, 2, 2), (2, 1, 3, 1), (2, 1, 4, NULL);
+INSERT INTO signs VALUES (1, 1, 1, 1), (2, 2, 1, 1), (3, 1, 2, 1);
+";
+    const NOW: &str = "SELECT concat('lots ', customer, '|', n) FROM lots UNION ALL SELECT concat('shelves ', customer, '|', n, '|', id, '|', keeper) FROM shelves
+    UNION ALL SELECT concat('signs ', id, '|', customer, '|', lot, '|', n) FROM signs ORDER BY 1";
+    for postgres in [true, false] {
+        let mut world = World::new(postgres, CUSTOMERS, TABLES, RULES).await;
+        let before = lines(&world.shop, NOW).await;
+        sql(&world.crm, "UPDATE customers SET id = 7 WHERE id = 1").await;
+        let header = Some(("__debezium.newkey", json!({"id": 7})));
+        world.work("crm.customers", json!({"id": 1}), delete("crm", "customers", 1), header).await;
+        let moved = [
+            "lots 2|1",
+            "lots 7|1",
+            "shelves 2|1|3|7",
+            "shelves 2|1|4|",
+            "shelves 7|1|1|7",
+            "shelves 7|1|2|2",
+            "signs 1|7|7|1",
+            "signs 2|2|7|1",
+            "signs 3|7|2|1",
+        ];
+        assert_eq!(lines(&world.shop, NOW).await, moved, "postgres: {postgres}");
+        sql(&world.crm, "UPDATE customers SET id = 1 WHERE id = 7").await;
+        let undone = world.undo(root(1), OnConflict::Fail, false).await;
+        assert_eq!((undone.left(), lines(&world.shop, NOW).await), (0, before), "postgres: {postgres}: {:?}", undone.tables);
+    }
+}
