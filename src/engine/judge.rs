@@ -77,6 +77,7 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
     let history = KeyHistory {
         key: key.clone(),
         deleted: subject.candidate.deleted,
+        moved: subject.candidate.moved,
         source: subject.candidate.source.clone(),
         keys_may_change: model.graph.keys_may_change(model.graph.target(target).entity),
         may_refuse: model.graph.edges_at(target).any(|(edge, _)| model.graph.may_refuse(edge)),
@@ -90,6 +91,7 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
     match rule(&history, moves, &present) {
         Ruling::Gone => State::Root(Fate::Gone),
         Ruling::Moved(to) => State::Root(Fate::Moved(to)),
+        Ruling::Stays => State::Alive,
         Ruling::Park(detail) => State::Root(Fate::Unclear(detail)),
     }
 }

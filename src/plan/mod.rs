@@ -10,6 +10,7 @@ use crate::graph::{EdgeId, TargetId};
 use crate::rules::EntityId;
 use crate::value::{Key, RowImage};
 
+mod consequence;
 mod expand;
 mod moves;
 mod order;
@@ -18,10 +19,11 @@ mod reduce;
 #[cfg(test)]
 mod tests;
 
+pub use consequence::{Consequence, consequence, is_change};
 pub(crate) use expand::columns_key;
 pub use expand::{Expansion, Need};
 pub use moves::{Arrival, KeyHistory, Move, MoveState, Ruling, came_from, complete, rule};
-pub use order::{Blocked, Bounds, Consequence, acts, consequence, is_change, is_settled, plan};
+pub use order::{Blocked, Bounds, acts, is_settled, plan};
 pub use portion::{Room, Share, halve};
 pub use reduce::{Candidate, Copy, Reduced, reduce};
 

@@ -65,6 +65,8 @@ pub struct KeyHistory {
     pub key: Key,
     /// A delete event said that it is gone (not just a tombstone, not just a key change).
     pub deleted: bool,
+    /// A key change said that its row has another one.
+    pub moved: bool,
     /// Where the source made its last delete.
     pub source: Option<SourcePosition>,
     /// Some reference follows changes of this entity's keys.
@@ -80,6 +82,8 @@ pub enum Ruling {
     Gone,
     /// The parent lives under this key.
     Moved(Key),
+    /// The change that was told was none of this value, or is history: whatever took it since is told by a record of its own.
+    Stays,
     /// Its children are left alone and listed, for this reason.
     Park(&'static str),
 }
@@ -141,6 +145,7 @@ fn without_open_moves(history: &KeyHistory, moves: &[Move], present: &impl Fn(&K
         // The last word on the key is a key change: whoever still carries it belongs there.
         Some(last) if !history.deleted || newer(last.source.as_ref(), history.source.as_ref()) => follow(last, moves, present),
         _ if history.deleted => Ruling::Gone,
+        _ if history.moved => Ruling::Stays,
         _ if history.keys_may_change => Ruling::Park("only a tombstone says so: it may be half of a key change"),
         _ => Ruling::Gone,
     }
@@ -218,7 +223,7 @@ mod tests {
     }
 
     fn history(of: &str, deleted: bool, lsn: u64) -> KeyHistory {
-        KeyHistory { key: key(of), deleted, source: at(lsn), keys_may_change: true, may_refuse: false }
+        KeyHistory { key: key(of), deleted, moved: false, source: at(lsn), keys_may_change: true, may_refuse: false }
     }
 
     fn ruling(history: &KeyHistory, moves: &[Move], alive: &[&str]) -> Ruling {
@@ -306,6 +311,15 @@ mod tests {
         assert_eq!(complete(vec![half(10)], &[arrival("5", 20), arrival("13", 10)]), [moved("3", "13", 10, Open)]);
         assert_eq!(complete(vec![half(10)], &[arrival("5", 20)]), [half(10)], "another row's change says nothing");
         assert_eq!(complete(vec![half(10)], &[arrival("3", 10)]), [], "the value stayed");
+    }
+
+    #[test]
+    fn h6_a_value_that_stayed_through_a_key_change_is_not_gone_because_it_is_missing() {
+        // Its row got another value since, and the record of that was not read yet.
+        let moved = KeyHistory { moved: true, keys_may_change: false, ..history("1", false, 5) };
+        assert_eq!(ruling(&moved, &[], &[]), Ruling::Stays);
+        assert_eq!(ruling(&KeyHistory { keys_may_change: true, ..moved.clone() }, &[], &[]), Ruling::Stays);
+        assert_eq!(ruling(&KeyHistory { deleted: true, ..moved }, &[], &[]), Ruling::Gone, "a delete of its own says so");
     }
 
     #[test]

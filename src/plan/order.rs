@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::consequence::{Consequence, assigned, consequence, is_change, sets_default};
 use super::expand::{columns_key, from_root};
 use super::portion;
 use super::{Assignment, ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Scope, Seen, Step, StepAction, StepRow, Verified};
 use crate::graph::{Edge, EdgeId, Graph, Origin, TargetId};
-use crate::rules::{EntityId, Mode, OnDelete, OnUpdate};
+use crate::rules::{EntityId, Mode, OnDelete};
 use crate::value::{Cell, Key};
 
 /// Whether a reference acts on rows whose parent has this fate (rather than only counting them).
@@ -60,7 +61,7 @@ impl Bounds {
         if edges.all(|edge| released.contains(edge)) { self.rows_per_event.max(*more) } else { self.rows_per_event }
     }
 
-    /// Consequence a root is over that reaches so many rows by each reference, if anything.
+    /// What a root is over that reaches so many rows by each reference, if anything.
     #[must_use]
     pub fn exceeded(&self, per_edge: &BTreeMap<EdgeId, u64>) -> Option<Blocked> {
         let rows = per_edge.values().fold(0, |sum: u64, rows| sum.saturating_add(*rows));
@@ -70,7 +71,7 @@ impl Bounds {
     }
 }
 
-/// Consequence is to be done with one row.
+/// What is to be done with one row.
 #[derive(Debug, Clone)]
 struct Touch {
     root: RootId,
@@ -91,7 +92,7 @@ pub fn plan(verified: Verified, graph: &Graph, bounds: &Bounds) -> Plan {
     let walks: Vec<_> = doomed.map(|(id, root)| (id, root, planner.walk(id, root))).collect();
     let waiting = collected.roots().filter(|(id, _)| confirmed.waiting.contains(id));
     let waiting = waiting.map(|(id, root)| (root, planner.walk_waiting(id, root)));
-    // Consequence holds one unique key of a parent row back holds what hangs on its others: a walk that ends early may not have come to a `restrict`.
+    // What holds one unique key of a parent row back holds what hangs on its others: a walk that ends early may not have come to a `restrict`.
     let held = |root: &Root, walk: &Result<Walk, Blocked>| Some(((root.target, root.key.clone()), *walk.as_ref().err()?));
     let mut refused: BTreeMap<(TargetId, Key), Blocked> = walks.iter().filter_map(|(_, root, walk)| held(root, walk)).collect();
     refused.extend(waiting.filter_map(|(root, walk)| held(root, &walk)));
@@ -165,7 +166,7 @@ fn merge(all: &mut Touches, more: &Touches) {
     }
 }
 
-/// Consequence makes one step of many touches, in the order of the steps: rank, whether it deletes, native rank, table, references, action.
+/// What makes one step of many touches, in the order of the steps: rank, whether it deletes, native rank, table, references, action.
 type StepKey = (usize, bool, usize, EntityId, Vec<EdgeId>, StepAction);
 
 /// One root's subtree.
@@ -186,7 +187,7 @@ struct Reached<'a> {
     root: RootId,
     edge_id: EdgeId,
     edge: &'a Edge,
-    /// Consequence happened to the row that they point at.
+    /// What happened to the row that they point at.
     fate: &'a Fate,
     how: How,
 }
@@ -250,7 +251,22 @@ impl Planner<'_> {
         if self.incomplete.is_empty() {
             return;
         }
-        walk.touches.retain(|row, touch| touch.delete.is_none() || !self.incomplete.contains(row));
+        let stays = |row: &RowId, touch: &Touch| touch.delete.is_some() && self.incomplete.contains(row);
+        let goes = walk.touches.iter().filter(|(row, touch)| touch.delete.is_some() && !stays(row, touch));
+        let going: BTreeSet<(TargetId, Key)> = goes.flat_map(|(row, _)| self.values(*row)).collect();
+        // A row that stays is kept as it is before a native key makes it let go of one that goes.
+        let lets_go = |row: &RowId, edge: &EdgeId| {
+            let edge = self.graph.edge(*edge);
+            let held = columns_key(&edge.columns, &self.collected.row(*row).1);
+            edge.origin == Origin::Native && held.is_some_and(|key| going.contains(&(edge.target, key)))
+        };
+        walk.touches.retain(|row, touch| {
+            if stays(row, touch) {
+                touch.delete = None;
+                touch.updates.retain(|edge, _| lets_go(row, edge));
+            }
+            touch.delete.is_some() || !touch.updates.is_empty()
+        });
         walk.per_edge.clear();
         for touch in walk.touches.values() {
             let updates = touch.updates.keys().filter(|_| touch.delete.is_none());
@@ -260,7 +276,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Consequence holds back a root of which nothing may be touched yet. Of an unclear one, whatever may refuse one of the things that may have befallen
+    /// What holds back a root of which nothing may be touched yet. Of an unclear one, whatever may refuse one of the things that may have befallen
     /// it: its rows are not followed further down, so a reference that leads to a `restrict` counts as one.
     fn walk_waiting(&self, id: RootId, root: &Root) -> Result<Walk, Blocked> {
         if !matches!(root.fate, Fate::Unclear(_)) {
@@ -278,7 +294,7 @@ impl Planner<'_> {
         Ok(Walk::default())
     }
 
-    /// Whether a row was read before the look-up that proves its root gone. Consequence is in shadow is only counted.
+    /// Whether a row was read before the look-up that proves its root gone. What is in shadow is only counted.
     fn may_touch(&self, root: &Root, (edge_id, edge): (EdgeId, &Edge), row: RowId) -> bool {
         let child = &self.collected.row(row).1;
         let seen = || Seen { edge: edge_id, key: child.key.clone(), version: child.version.clone() };
@@ -359,11 +375,15 @@ impl Planner<'_> {
         None
     }
 
-    /// The values of a row at which defaults may point.
-    fn vacated_by(&self, row: RowId) -> impl Iterator<Item = (TargetId, Key)> {
+    /// The values by which references may know a row.
+    fn values(&self, row: RowId) -> impl Iterator<Item = (TargetId, Key)> {
         let (entity, child) = self.collected.row(row);
-        let targets = self.graph.targets_of(*entity).filter(|(target, _)| self.graph.edges_at(*target).any(|(_, edge)| sets_default(edge)));
-        targets.filter_map(|(target, columns)| Some((target, columns_key(&columns.columns, child)?)))
+        self.graph.targets_of(*entity).filter_map(|(target, columns)| Some((target, columns_key(&columns.columns, child)?)))
+    }
+
+    /// Those of them at which defaults may point.
+    fn vacated_by(&self, row: RowId) -> impl Iterator<Item = (TargetId, Key)> {
+        self.values(row).filter(|(target, _)| self.graph.edges_at(*target).any(|(_, edge)| sets_default(edge)))
     }
 
     /// Groups the touches into steps, children before parents.
@@ -416,79 +436,6 @@ pub fn is_settled(edge: &Edge, fate: &Fate, row: &ChildRow) -> bool {
         (Some(Cell::Value(held)), Some(wanted)) => held == wanted,
         _ => false,
     })
-}
-
-/// What a parent's fate means to the rows that point at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Consequence {
-    /// They go.
-    Delete,
-    /// They change.
-    Update,
-    /// They hold the root back.
-    Refuse,
-    /// They are left as they are, and counted.
-    Orphan,
-}
-
-/// What a reference makes of a parent's fate.
-#[must_use]
-pub fn consequence(edge: &Edge, fate: &Fate) -> Consequence {
-    match fate {
-        Fate::Gone => match (&edge.on_delete, edge.origin) {
-            (OnDelete::Cascade, _) => Consequence::Delete,
-            (OnDelete::SetNull(_) | OnDelete::SetDefault(_) | OnDelete::Set(_), _) => Consequence::Update,
-            (OnDelete::Restrict, _) | (OnDelete::NoAction, Origin::Native) => Consequence::Refuse,
-            (OnDelete::NoAction, Origin::Rule(_)) => Consequence::Orphan,
-        },
-        Fate::Moved(_) => match edge.on_update {
-            OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault => Consequence::Update,
-            OnUpdate::Restrict => Consequence::Refuse,
-            OnUpdate::NoAction => Consequence::Orphan,
-        },
-        Fate::Unclear(_) if edge.on_delete == OnDelete::NoAction && edge.on_update == OnUpdate::NoAction => Consequence::Orphan,
-        Fate::Unclear(_) => Consequence::Refuse,
-    }
-}
-
-/// Whether a reference changes rows whose parent has this fate.
-#[must_use]
-pub fn is_change(edge: &Edge, fate: &Fate) -> bool {
-    matches!(consequence(edge, fate), Consequence::Delete | Consequence::Update)
-}
-
-/// Consequence one reference writes into a row. Values per row are pushed onto `new`.
-fn assigned(edge: &Edge, fate: &Fate, new: &mut Vec<Option<String>>) -> Vec<(String, Assignment)> {
-    let all = |columns: &[String], assignment: &Assignment| columns.iter().map(|column| (column.clone(), assignment.clone())).collect();
-    match fate {
-        Fate::Gone => match &edge.on_delete {
-            OnDelete::SetNull(columns) => all(columns, &Assignment::Null),
-            OnDelete::SetDefault(columns) => all(columns, &Assignment::Default),
-            OnDelete::Set(values) => {
-                let value = |text: &Option<String>| text.clone().map_or(Assignment::Null, Assignment::Value);
-                values.iter().map(|(column, text)| (column.clone(), value(text))).collect()
-            }
-            OnDelete::Cascade | OnDelete::Restrict | OnDelete::NoAction => Vec::new(),
-        },
-        Fate::Moved(to) => match edge.on_update {
-            OnUpdate::Cascade => {
-                let mut assignments = Vec::new();
-                for (column, part) in edge.columns.iter().zip(to.parts()) {
-                    assignments.push((column.clone(), Assignment::PerRow(new.len())));
-                    new.push(Some(part.clone()));
-                }
-                assignments
-            }
-            OnUpdate::SetNull => all(&edge.columns, &Assignment::Null),
-            OnUpdate::SetDefault => all(&edge.columns, &Assignment::Default),
-            OnUpdate::Restrict | OnUpdate::NoAction => Vec::new(),
-        },
-        Fate::Unclear(_) => Vec::new(),
-    }
-}
-
-fn sets_default(edge: &Edge) -> bool {
-    matches!(edge.on_delete, OnDelete::SetDefault(_)) || edge.on_update == OnUpdate::SetDefault
 }
 
 fn texts(columns: &[String], row: &ChildRow) -> Vec<String> {

@@ -93,6 +93,35 @@ async fn h48_a_large_root_goes_a_portion_at_a_time_and_each_row_once() {
     }
 }
 
+/// Orders that point at each other by a native key of their service's, which makes them let go: what they held is kept, though they go later.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_what_a_row_of_a_later_portion_lets_go_of_is_kept() {
+    for postgres in [false, true] {
+        let mut world = world(postgres, 0, LEVELS).await;
+        sql(&world.shop, "ALTER TABLE orders ADD COLUMN buddy bigint REFERENCES orders (id) ON DELETE SET NULL").await;
+        sql(&world.shop, "INSERT INTO orders SELECT i, 3, NULL, NULL FROM (SELECT id + 100 * 4 AS i FROM orders WHERE id >= 100) AS more")
+            .await;
+        sql(
+            &world.shop,
+            "UPDATE orders SET buddy = (SELECT coalesce(min(o.id), 100) FROM orders AS o WHERE o.id > orders.id) WHERE id >= 100",
+        )
+        .await;
+        world.rebind(None).await;
+        world.engine.rows_per_portion = 2;
+        let all = "SELECT CAST(id AS TEXT) || '|' || CAST(customer AS TEXT) || '|' || CAST(buddy AS TEXT) FROM orders WHERE id >= 100 ORDER BY id";
+        let before = lines(&world.shop, all).await;
+        assert_eq!(before.len(), 8);
+        world.gone(3).await;
+        let mut width = None;
+        while !world.pending().await.is_empty() {
+            width = Some(portion(&world, width).await.next_width);
+        }
+        assert!(lines(&world.shop, all).await.is_empty());
+        let undone = world.undo(root(3), entail::undo::OnConflict::Fail, false).await;
+        assert_eq!((undone.left(), lines(&world.shop, all).await), (0, before), "postgres: {postgres}: {:?}", undone.tables);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h48_a_root_that_lives_again_halfway_ends_the_cascade_there() {
     let mut world = world(true, 30, LEVELS).await;

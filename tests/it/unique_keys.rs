@@ -305,6 +305,26 @@ async fn h23_a_value_that_stayed_through_a_key_change_can_still_be_deleted_a_mon
     assert!(bench.lines(BADGES).await.is_empty(), "parked for ever: {:?}", bench.lines(PENDING).await);
 }
 
+/// Member 1 became 2 and kept its code 70; then the code became 75. Nobody was deleted, and no reference follows changes of codes.
+#[tokio::test(flavor = "multi_thread")]
+async fn h6_a_value_that_stayed_through_a_key_change_and_changed_before_the_look_takes_nothing() {
+    let mut bench = seeded(&badge("on_delete: cascade")).await;
+    bench.execute("crm", "INSERT INTO members VALUES (2, 75)").await;
+    bench.execute("shop", "INSERT INTO badges VALUES (1, 70)").await;
+    for halves in [rekey(&mut bench, (1, 2), 70, 10), rekey(&mut bench, (1, 2), 70, 10)] {
+        settle(&bench, &halves).await;
+        retry_pending(&bench).await;
+        assert_eq!(bench.lines(BADGES).await, ["1|70"], "WRONG DELETION: {:?}", bench.lines(PENDING).await);
+    }
+    // Also when the second half comes in a batch of its own.
+    let [old, new] = rekey(&mut bench, (1, 2), 70, 10);
+    for half in [old, new] {
+        settle(&bench, &[half]).await;
+        retry_pending(&bench).await;
+    }
+    assert_eq!(bench.lines(BADGES).await, ["1|70"], "WRONG DELETION: {:?}", bench.lines(PENDING).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h26_a_key_change_that_the_second_look_does_not_confirm_still_refuses() {
     // 1 became 2 and 70 became 72 in one statement; a bill restricts changes of the code. At the proof, 72 has just become 73.
