@@ -53,8 +53,10 @@ pub async fn rows_of(
     cascades: &[String],
 ) -> Result<Vec<(String, u64)>, SinkError> {
     let what = "reading the audit";
-    let sql = "SELECT c.cascade_id, CAST(sum(c.\"rows\") AS TEXT) FROM {list} JOIN entail_cascades AS c ON c.cascade_id = {c0}
-        WHERE c.group_id = $1 AND c.action IN ('delete', 'update') GROUP BY c.cascade_id";
+    // What counts is told apart behind the join: as conditions of it, PostgreSQL takes the table for tiny as long as nobody has analysed it, and
+    // compares every line with every id.
+    let sql = "SELECT c.cascade_id, CAST(coalesce(sum(c.\"rows\") FILTER (WHERE c.group_id = $1 AND c.action IN ('delete', 'update')), 0) AS TEXT)
+        FROM {list} JOIN entail_cascades AS c ON c.cascade_id = {c0} GROUP BY c.cascade_id";
     let statement = over_list(dialect, what, sql, vec![some(cascades.iter())], vec![text(group)]);
     let rows = query(session, statement).await?;
     rows.iter().map(|row| Ok((cell(row, 0).to_owned(), u64::try_from(number(what, row, 1)?).unwrap_or(0)))).collect()
