@@ -16,8 +16,8 @@ use crate::sink::TableRef;
 use crate::sink::statement::{self, Selection};
 use crate::value::{Key, RowImage};
 
-/// Native keys may lead round in a circle: so often at most.
-const ROUNDS: usize = 64;
+/// Native keys may lead round in a circle: so often a row hears of something new at most. How deep they lead does not matter.
+const NEWS: u32 = 16;
 
 type RowOf = (EntityId, Key);
 /// What rows of one step have in common: the native keys by which they follow, and the columns that change.
@@ -37,6 +37,8 @@ struct Change {
     follows: BTreeMap<EdgeId, Vec<String>>,
     /// It has a step of its own.
     is_planned: bool,
+    /// How often something new was heard of it.
+    news: u32,
 }
 
 impl Changes {
@@ -72,23 +74,24 @@ impl Changes {
             let StepAction::Update(assignments) = &step.action else { continue };
             for row in &step.rows {
                 let columns = assignments.iter().map(|(column, assignment)| (column.clone(), after(assignment, row)));
-                let change = Change { root: row.root, columns: columns.collect(), follows: BTreeMap::new(), is_planned: true };
+                let change = Change { root: row.root, columns: columns.collect(), follows: BTreeMap::new(), is_planned: true, news: 0 };
                 changes.rows.insert((step.entity, row.key.clone()), change);
             }
         }
         changes
     }
 
-    /// A row follows a parent. Whether that is news.
+    /// A row follows a parent. Whether that is news, for those that follow the row.
     fn follow(&mut self, row: RowOf, (id, edge): (EdgeId, &Edge), held: &Key, parent: &Parent) -> bool {
-        let fresh = || Change { root: parent.root, columns: BTreeMap::new(), follows: BTreeMap::new(), is_planned: false };
+        let fresh = || Change { root: parent.root, columns: BTreeMap::new(), follows: BTreeMap::new(), is_planned: false, news: 0 };
         let change = self.rows.entry(row).or_insert_with(fresh);
         let mut is_news = change.follows.insert(id, held.parts().to_vec()).is_none();
         for (column, after) in edge.columns.iter().zip(&parent.after) {
             let after = if edge.native_update == OnUpdate::Cascade { after.clone() } else { None };
             is_news |= change.columns.insert(column.clone(), after.clone()) != Some(after);
         }
-        is_news
+        change.news += u32::from(is_news);
+        is_news && change.news <= NEWS
     }
 }
 
@@ -108,7 +111,7 @@ pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Ste
         .flat_map(|step| step.rows.iter().map(|row| (step.entity, row.key.clone())))
         .collect();
     let mut open: BTreeSet<RowOf> = changes.rows.keys().cloned().collect();
-    for _ in 0..ROUNDS {
+    while !open.is_empty() {
         let mut by_edge: BTreeMap<EdgeId, Vec<Key>> = BTreeMap::new();
         for (entity, key) in std::mem::take(&mut open) {
             for edge in following(model, &changes, &(entity, key.clone())) {
@@ -117,10 +120,12 @@ pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Ste
         }
         for (id, keys) in by_edge {
             let edge = model.graph.edge(id);
-            let parents = parents(model, sessions, &changes, edge, &keys).await?;
+            // What cannot be read is laid at the native key's door, as where rows are collected.
+            let blame = |trouble: Trouble| Trouble { edges: vec![id], ..trouble };
+            let parents = parents(model, sessions, &changes, edge, &keys).await.map_err(blame)?;
             let values: Vec<&[String]> = parents.keys().map(Key::parts).collect();
             let key = &model.graph.node(edge.child).key;
-            for image in read(model, sessions, edge.child, (&edge.columns, &values), &[key, &edge.columns]).await? {
+            for image in read(model, sessions, edge.child, (&edge.columns, &values), &[key, &edge.columns]).await.map_err(blame)? {
                 let (Some(child), Some(held)) = (TableRef::key_of(key, &image), TableRef::key_of(&edge.columns, &image)) else { continue };
                 let row = (edge.child, child);
                 let Some(parent) = parents.get(&held).filter(|_| !goes.contains(&row)) else { continue };
@@ -128,9 +133,6 @@ pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Ste
                     open.insert(row);
                 }
             }
-        }
-        if open.is_empty() {
-            break;
         }
     }
     Ok(changes)

@@ -128,3 +128,49 @@ INSERT INTO signs VALUES (1, 1, 1, 1), (2, 2, 1, 1), (3, 1, 2, 1);
         assert_eq!((undone.left(), lines(&world.shop, NOW).await), (0, before), "postgres: {postgres}: {:?}", undone.tables);
     }
 }
+
+/// Native keys lead on from row to row: a hundred of them, and every one is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_a_long_chain_of_native_keys_is_kept_whole() {
+    const RULES: &str = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
+  - { name: shop.link, table: links, key: [customer, n] }
+references:
+  - { name: head_customer, child: shop.link, columns: customer, when: { kind: head }, parent: crm.customer, on_delete: cascade, on_update: cascade }
+";
+    const TABLES: &str = "
+CREATE TABLE links (customer INTEGER, n INTEGER, up INTEGER, kind TEXT, PRIMARY KEY (customer, n),
+    FOREIGN KEY (customer, up) REFERENCES links (customer, n) ON UPDATE CASCADE);
+CREATE INDEX lc ON links (customer); CREATE INDEX lu ON links (customer, up);
+";
+    let rows: String = (1..=100)
+        .map(|n| {
+            if n == 1 {
+                "INSERT INTO links VALUES (1, 1, NULL, 'head');".to_owned()
+            } else {
+                format!("INSERT INTO links VALUES (1, {n}, {}, 'tail');", n - 1)
+            }
+        })
+        .collect();
+    let now = "SELECT concat(customer, '|', count(*)) FROM links GROUP BY customer";
+    for postgres in [true, false] {
+        let mut world = World::new(postgres, CUSTOMERS, &format!("{TABLES}{rows}"), RULES).await;
+        sql(&world.crm, "UPDATE customers SET id = 7 WHERE id = 1").await;
+        let header = Some(("__debezium.newkey", json!({"id": 7})));
+        world.work("crm.customers", json!({"id": 1}), delete("crm", "customers", 1), header).await;
+        assert_eq!(lines(&world.shop, now).await, ["7|100"], "postgres: {postgres}");
+        let kept = "SELECT concat(count(*), ' of ', count(DISTINCT row_key), ', ', count(after)) FROM entail_archive";
+        assert_eq!(lines(&world.shop, kept).await, ["100 of 100, 100"], "postgres: {postgres}");
+        sql(&world.crm, "UPDATE customers SET id = 1 WHERE id = 7").await;
+        let undone = world.undo(root(1), OnConflict::Fail, false).await;
+        assert_eq!(
+            (undone.left(), lines(&world.shop, now).await),
+            (0, vec!["1|100".to_owned()]),
+            "postgres: {postgres}: {:?}",
+            undone.tables
+        );
+    }
+}
