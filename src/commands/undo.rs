@@ -1,5 +1,6 @@
 //! `entail undo`: put whole cascades back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
@@ -40,7 +41,7 @@ pub(super) struct Arguments {
     /// How the result looks.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// How long a database may take to answer.
+    /// How long a database may take to answer, and Kafka where it is needed.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
     wait: Duration,
 }
@@ -93,7 +94,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         let model = startup::model(&config, arguments.wait).await.map_err(Failure::Start)?;
         unknown(&model, &choice)?;
         startup::ledgers(&model, false).await.map_err(Failure::Start)?;
-        let roots = if arguments.with_root { roots(&config, &model, &choice).await? } else { Vec::new() };
+        let roots = if arguments.with_root { roots(&config, &model, &choice, arguments.wait).await? } else { Vec::new() };
         let manner = Manner {
             group: &config.kafka.group,
             keep: config.keep,
@@ -137,9 +138,13 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
 }
 
 /// The rows of missing roots, out of their events.
-async fn roots(config: &Config, model: &Model, choice: &Choice) -> Result<Vec<RootRow>, Failure> {
+async fn roots(config: &Config, model: &Model, choice: &Choice, patience: Duration) -> Result<Vec<RootRow>, Failure> {
     let missing = undo::missing_roots_of(model, choice, &config.kafka.group).await.map_err(Failure::Undo)?;
     let (kafka, wanted) = (config.kafka.clone(), undo::root_positions(&missing));
+    if wanted.is_empty() {
+        return Ok(undo::root_rows(model, &missing, &BTreeMap::new()));
+    }
+    startup::kafka(config, BTreeSet::new(), patience, false).await.map_err(Failure::Start)?;
     let read = tokio::task::spawn_blocking(move || Reader::open(&kafka)?.at(&wanted)).await;
     let records = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map_err(Failure::Kafka)?;
     Ok(undo::root_rows(model, &missing, &records))

@@ -135,12 +135,11 @@ impl Work<'_> {
         if handle.access == Access::Read {
             return Ok(Err(format!("database `{}` has `access: read`; give it a url that may write, for this command", handle.name)));
         }
-        let columns: Vec<(&Column, Option<String>)> = written(&bound.table)
-            .map(|column| match row.get(&column.name) {
-                Some(Cell::Value(text)) => (column, Some(text.clone())),
-                Some(Cell::Null | Cell::Unknown) | None => (column, None),
-            })
-            .collect();
+        let value = |column: &Column| match row.get(&column.name) {
+            Some(Cell::Value(text)) => Some(text.clone()),
+            Some(Cell::Null | Cell::Unknown) | None => None,
+        };
+        let columns: Vec<(&Column, Vec<Option<String>>)> = written(&bound.table).map(|column| (column, vec![value(column)])).collect();
         let Some(insert) = statement::insert_new(handle.database.dialect(), &bound.table, &columns) else { return Ok(Ok(())) };
         let mut session = begin(handle).await?;
         let inserted = session.execute(&insert).await.map_err(failed(handle));

@@ -115,34 +115,31 @@ pub(super) fn value_bind(builder: &mut Builder, column: &Column, text: String) -
     }
 }
 
-/// Inserts a row of these columns, unless one is there that has one of its unique values.
-pub(crate) fn insert_new(dialect: Dialect, table: &TableRef, columns: &[(&Column, Option<String>)]) -> Option<Statement> {
-    if columns.is_empty() {
-        return None;
-    }
-    let mut builder = Builder::new(dialect);
-    let listed = builder.list(columns.iter().map(|(column, text)| ListColumn::like(column, vec![text.clone()])).collect());
+/// Columns with one list of texts each.
+type Columns<'a> = &'a [(&'a Column, Vec<Option<String>>)];
+
+/// The names of columns and a query of their values, up to its conditions; `None` without a row.
+fn rows_of(builder: &mut Builder, columns: Columns<'_>) -> Option<(String, String)> {
+    columns.first().filter(|(_, texts)| !texts.is_empty())?;
+    let listed = builder.list(columns.iter().map(|(column, texts)| ListColumn::like(column, texts.clone())).collect());
     let names: Vec<String> = columns.iter().map(|(column, _)| quote(&column.name)).collect();
+    Some((names.join(", "), format!("SELECT {} FROM {} WHERE true", listed.columns.join(", "), listed.from)))
+}
+
+/// Inserts rows of these columns, but for those that have a unique value of a row that is there.
+pub(crate) fn insert_new(dialect: Dialect, table: &TableRef, columns: Columns<'_>) -> Option<Statement> {
+    let mut builder = Builder::new(dialect);
+    let (names, rows) = rows_of(&mut builder, columns)?;
     let numbered = if dialect == Dialect::Postgres { " OVERRIDING SYSTEM VALUE" } else { "" };
-    let sql = format!(
-        "INSERT INTO {} ({}){numbered} SELECT {} FROM {} WHERE true ON CONFLICT DO NOTHING",
-        table.quoted,
-        names.join(", "),
-        listed.columns.join(", "),
-        listed.from,
-    );
+    let sql = format!("INSERT INTO {} ({names}){numbered} {rows} ON CONFLICT DO NOTHING", table.quoted);
     Some(builder.done(format!("inserting into {}", table.table_name()), sql))
 }
 
 /// Writes rows of a replica: `columns` with one list of texts each; a row that is there is brought up to date. Returns the keys of the rows that
 /// were new or different: doing it again returns none.
-pub(crate) fn upsert(dialect: Dialect, table: &TableRef, key: &[String], columns: &[(&Column, Vec<Option<String>>)]) -> Option<Statement> {
-    if columns.first().is_none_or(|(_, texts)| texts.is_empty()) {
-        return None;
-    }
+pub(crate) fn upsert(dialect: Dialect, table: &TableRef, key: &[String], columns: Columns<'_>) -> Option<Statement> {
     let mut builder = Builder::new(dialect);
-    let listed = builder.list(columns.iter().map(|(column, texts)| ListColumn::like(column, texts.clone())).collect());
-    let names: Vec<String> = columns.iter().map(|(column, _)| quote(&column.name)).collect();
+    let (names, rows) = rows_of(&mut builder, columns)?;
     let sets: Vec<String> = columns
         .iter()
         .filter(|(column, _)| !key.contains(&column.name))
@@ -162,11 +159,8 @@ pub(crate) fn upsert(dialect: Dialect, table: &TableRef, key: &[String], columns
     let action =
         if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {} WHERE {}", sets.join(", "), differs.join(" OR ")) };
     let sql = format!(
-        "INSERT INTO {} AS t ({}) SELECT {} FROM {} WHERE true ON CONFLICT ({}) DO {action} RETURNING {}",
+        "INSERT INTO {} AS t ({names}) {rows} ON CONFLICT ({}) DO {action} RETURNING {}",
         table.quoted,
-        names.join(", "),
-        listed.columns.join(", "),
-        listed.from,
         key.join(", "),
         returned.join(", "),
     );
