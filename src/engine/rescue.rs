@@ -141,7 +141,11 @@ async fn living(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades
             continue;
         }
         let found = rows_of(model, target_id, &keys).await?;
-        let Some(session) = job.sessions.get_mut(&model.table(target.entity).database) else { continue };
+        // In a database that this batch does not reach, these cascades have taken nothing.
+        let Some(session) = job.sessions.get_mut(&model.table(target.entity).database) else {
+            living.extend(found.into_keys().map(|key| (target_id, key)));
+            continue;
+        };
         let dialect = model.databases.handle(model.table(target.entity).database).database.dialect();
         let rows: Vec<&Key> = found.values().collect();
         let images = ledger::images_of(session.as_mut(), dialect, (&group, cascades), &model.graph.node(target.entity).name, &rows).await?;

@@ -21,12 +21,14 @@ use crate::support::repeat;
 
 mod bench;
 mod chronicle;
+mod crash;
 mod drive;
 mod history;
 mod portions;
 mod schema;
 mod state;
 mod statement;
+mod torn;
 
 const DEFAULT_CASES: u64 = 500;
 /// Failing seeds that are told in full.
@@ -97,6 +99,11 @@ struct Counts {
     repeated: u64,
     /// Portions of roots larger than one transaction takes.
     portions: u64,
+    /// Workers that died at a commit, and rows that were given to another parent before their heirs began.
+    crashes: u64,
+    saved: u64,
+    /// Rows that an heir put back.
+    put_back: u64,
     /// Rows that undo put back or set back.
     undone: u64,
 }
@@ -143,7 +150,12 @@ async fn random_histories_end_as_with_native_foreign_keys() {
         let all = [statements, deletes, key_changes, restricts, unfollowed, windows, wild, removed, nulled, repointed, set];
         assert!(all.iter().all(|count| *count > 0), "something was never tried: {counts:?}");
         assert!(
-            counts.waited > 0 && counts.spared > 0 && counts.repeated > 0 && counts.portions > cases / 4 && counts.undone > cases / 4,
+            counts.waited > 0
+                && counts.spared > 0
+                && counts.repeated > 0
+                && counts.portions > cases / 4
+                && counts.undone > cases / 4
+                && counts.crashes > cases / 4,
             "something was never tried: {counts:?}"
         );
         assert!(removed > cases, "hardly anything was removed: {counts:?}");

@@ -72,7 +72,10 @@ async fn work(world: &World, batch: &Batch, epochs: &Epochs) -> Result<Report, W
 
 /// The parcels have gone, and the process dies before the orders do.
 async fn torn(postgres: bool) -> (World, Batch, Epochs) {
-    let world = World::new(postgres, CRM, SHOP, RULES).await;
+    torn_in(World::new(postgres, CRM, SHOP, RULES).await).await
+}
+
+async fn torn_in(world: World) -> (World, Batch, Epochs) {
     let epochs = epochs(&world).await;
     let batch = gone(&world).await;
     world.script.cue(Cue { at: "commit", nth: 2, act: Act::Fail });
@@ -197,5 +200,26 @@ async fn h47_a_root_that_is_tried_again_puts_back_too() {
         work(&world, &retry, &epochs).await.expect("works");
         assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "postgres: {postgres}");
         assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>2", "9>2"]);
+    }
+}
+
+/// A parcel has a carrier as well, who lives in a database that this batch does not reach.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_parent_in_a_database_apart_does_not_keep_rows_away() {
+    let crm =
+        CRM.replace("town BIGINT REFERENCES towns (id), t TEXT, twin BIGINT", "town BIGINT, t TEXT, twin BIGINT, carrier BIGINT DEFAULT 5");
+    let crm = format!("{crm} CREATE INDEX pc ON parcels (carrier); UPDATE parcels SET carrier = 6 WHERE id = 70;");
+    let rules = RULES.replace("references:", "  - { name: fleet.carrier, table: carriers, key: id, topic: fleet.carriers }\nreferences:");
+    let rules =
+        format!("{rules}  - {{ name: parcel_carrier, child: crm.parcel, columns: carrier, parent: fleet.carrier, on_delete: restrict }}\n");
+    let fleet = "CREATE TABLE carriers (id BIGINT PRIMARY KEY); INSERT INTO carriers VALUES (5);";
+    for postgres in [true, false] {
+        let world = World::with_others(postgres, &crm, SHOP, &[("fleet", fleet)], &rules).await;
+        let (world, batch, epochs) = torn_in(world).await;
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        let report = work(&world, &batch, &epochs).await.expect("works");
+        // Carrier 6 is not there: parcel 70 would point at nothing.
+        assert_eq!(lines(&world.crm, PARCELS).await, ["71b", "90other"], "postgres: {postgres}");
+        assert_eq!((report.put_back["crm.parcel"], report.not_put_back["crm.parcel"]), (1, 1));
     }
 }

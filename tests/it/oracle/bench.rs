@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use entail::change::{Position, Record, TopicPartition};
+use entail::change::{NextOffset, Position, Record, TopicPartition};
 use entail::sink::{Access, Database, Location};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -187,7 +187,7 @@ impl Logged {
 #[derive(Default)]
 pub(super) struct Feed {
     read: [i64; SERVICES.len()],
-    offsets: BTreeMap<TopicPartition, i64>,
+    log: BTreeMap<TopicPartition, Vec<Record>>,
     pub(super) queues: BTreeMap<TopicPartition, VecDeque<Record>>,
 }
 
@@ -252,16 +252,24 @@ impl Feed {
         key.hash(&mut hasher);
         let partition = i32::try_from(hasher.finish() % PARTITIONS).expect("a small number");
         let partition = TopicPartition { topic: schema.topic(table).into(), partition };
-        let next = self.offsets.entry(partition.clone()).or_default();
+        let log = self.log.entry(partition.clone()).or_default();
         let record = Record {
-            at: Position { partition: partition.clone(), offset: *next },
+            at: Position { partition: partition.clone(), offset: i64::try_from(log.len()).expect("a small number") },
             timestamp: None,
             key: Some(key.into_bytes()),
             value: value.map(|value| value.to_string().into_bytes()),
             headers: header.map(|(name, value)| (name.to_owned(), Some(value.to_string().into_bytes()))).into_iter().collect(),
         };
-        *next += 1;
+        log.push(record.clone());
         self.queues.entry(partition).or_default().push_back(record);
+    }
+
+    /// Publishes again what stands from these offsets on.
+    pub(super) fn rewind(&mut self, next: &BTreeMap<TopicPartition, NextOffset>) {
+        for (partition, log) in &self.log {
+            let from = next.get(partition).map_or(0, |next| usize::try_from(next.0).expect("an offset"));
+            self.queues.insert(partition.clone(), log[from..].iter().cloned().collect());
+        }
     }
 
     /// Every partition of the case, whether or not something was published there.

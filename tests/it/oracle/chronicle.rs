@@ -20,9 +20,17 @@ struct Line {
 pub(super) struct Chronicle {
     lines: Vec<Line>,
     rows: State,
-    /// Removals by portions of a root that is not done yet: their own parents go with a later portion. Each with the place where its work began.
-    unfinished: Vec<(Id, Row, usize)>,
-    in_portions: bool,
+    /// Removals by work that is not done yet: their own parents go with a later piece of it.
+    unfinished: Vec<Removal>,
+    in_pieces: bool,
+}
+
+/// A row that entail removed, as it was, with the places at which the work began, and was done.
+struct Removal {
+    id: Id,
+    row: Row,
+    start: usize,
+    end: usize,
 }
 
 /// How long a row had a key.
@@ -35,7 +43,7 @@ struct Tenure {
 impl Chronicle {
     pub(super) fn new(rows: &State) -> Self {
         let lines = rows.rows.iter().map(|(id, row)| Line { id: *id, before: None, after: Some(row.clone()) }).collect();
-        Self { lines, rows: rows.clone(), unfinished: Vec::new(), in_portions: false }
+        Self { lines, rows: rows.clone(), unfinished: Vec::new(), in_pieces: false }
     }
 
     /// Takes lines in their order. Those of entail are all of one piece of work.
@@ -57,44 +65,53 @@ impl Chronicle {
             }
             self.lines.push(Line { id, before: line.before, after: line.after });
         }
-        for (id, _) in removed.iter().filter(|(_, by_entail)| **by_entail) {
-            let first = self.lines.iter().skip(start).find(|line| line.id == *id).and_then(|line| line.before.as_ref());
+        let end = self.lines.len();
+        for (id, _) in removed.into_iter().filter(|(_, by_entail)| *by_entail) {
+            let first = self.lines.iter().skip(start).find(|line| line.id == id).and_then(|line| line.before.as_ref());
             let row = first.expect("what was removed was there").clone();
-            if self.in_portions {
-                self.unfinished.push((*id, row, start));
+            let removal = Removal { id, row, start, end };
+            if self.in_pieces {
+                self.unfinished.push(removal);
             } else {
-                self.judge(schema, *id, &row, start)?;
+                self.judge(schema, &removal)?;
             }
         }
         Ok(())
     }
 
-    /// From here on a root is worked in portions.
-    pub(super) fn begin_portions(&mut self) {
-        self.in_portions = true;
+    /// From here on a root is worked in pieces: in portions, or by a worker that dies and its heir.
+    pub(super) fn begin_pieces(&mut self) {
+        self.in_pieces = true;
     }
 
-    /// Its last portion is done.
-    pub(super) fn end_portions(&mut self, schema: &Schema) -> Result<(), Fault> {
-        self.in_portions = false;
-        std::mem::take(&mut self.unfinished).into_iter().try_for_each(|(id, row, start)| self.judge(schema, id, &row, start))
+    /// The last piece is done. What was put back meanwhile has not gone.
+    pub(super) fn end_pieces(&mut self, schema: &Schema) -> Result<(), Fault> {
+        self.in_pieces = false;
+        let unfinished = std::mem::take(&mut self.unfinished);
+        unfinished.into_iter().filter(|removal| !self.is_back(removal)).try_for_each(|removal| self.judge(schema, &removal))
     }
 
-    fn judge(&self, schema: &Schema, id: Id, row: &Row, start: usize) -> Result<(), Fault> {
-        let mut cascades = schema.edges.iter().filter(|edge| edge.child == id.0 && edge.on_delete == OnDelete::Cascade);
-        if cascades.any(|edge| self.is_a_reason(edge, id, row, start)) {
+    fn is_back(&self, removal: &Removal) -> bool {
+        self.lines[removal.end..].iter().any(|line| line.id == removal.id && line.before.is_none())
+    }
+
+    /// The reason was there when the work was done, or came with a later piece of it.
+    fn judge(&self, schema: &Schema, removal: &Removal) -> Result<(), Fault> {
+        let cascades = || schema.edges.iter().filter(|edge| edge.child == removal.id.0 && edge.on_delete == OnDelete::Cascade);
+        let is_right = (removal.end..=self.lines.len()).any(|now| cascades().any(|edge| self.is_a_reason(edge, removal, now)));
+        if is_right {
             return Ok(());
         }
-        Err(Fault::WrongDeletion(format!("removed from t{} without a reason: {}", id.0, row_text(row))))
+        Err(Fault::WrongDeletion(format!("removed from t{} without a reason: {}", removal.id.0, row_text(&removal.row))))
     }
 
-    /// The parent at which a row pointed by this reference, when the work that began at `start` found it, is gone.
-    fn is_a_reason(&self, edge: &Edge, id: Id, row: &Row, start: usize) -> bool {
+    /// The parent at which a row pointed by this reference, when the work that began at `start` found it, is gone by now.
+    fn is_a_reason(&self, edge: &Edge, Removal { id, row, start, .. }: &Removal, now: usize) -> bool {
         let Some(key) = whole(row, &edge.columns) else { return false };
         let points = |row: &Option<Row>| row.as_ref().and_then(|row| whole(row, &edge.columns)).as_ref() == Some(&key);
-        let pointed = |line: &Line| line.id == id && points(&line.after) && !points(&line.before);
-        let since = self.lines[..start].iter().rposition(pointed).expect("it came to point there");
-        let tenures = self.tenures(edge, &key);
+        let pointed = |line: &Line| line.id == *id && points(&line.after) && !points(&line.before);
+        let since = self.lines[..*start].iter().rposition(pointed).expect("it came to point there");
+        let tenures = self.tenures(edge, &key, now);
         if tenures.iter().any(|tenure| tenure.end.is_none()) {
             return false;
         }
@@ -109,15 +126,19 @@ impl Chronicle {
         }
         // Whoever had the key while the row pointed at it may be who was meant.
         let last: BTreeMap<i64, &Tenure> = meant.into_iter().map(|tenure| (tenure.number, tenure)).collect();
-        let is_gone = |number: &i64| edge.on_update == OnUpdate::Cascade && !self.rows.rows.contains_key(&(edge.parent, *number));
+        let is_gone = |number: &i64| edge.on_update == OnUpdate::Cascade && !self.lives((edge.parent, *number), now);
         last.iter().all(|(number, tenure)| went(tenure) || is_gone(number))
     }
 
+    fn lives(&self, id: Id, now: usize) -> bool {
+        self.lines[..now].iter().rfind(|line| line.id == id).is_some_and(|line| line.after.is_some())
+    }
+
     /// Who had a key, one after the other.
-    fn tenures(&self, edge: &Edge, key: &Vec<i64>) -> Vec<Tenure> {
+    fn tenures(&self, edge: &Edge, key: &Vec<i64>, now: usize) -> Vec<Tenure> {
         let has = |row: &Option<Row>| row.as_ref().and_then(|row| whole(row, &edge.parent_columns)).as_ref() == Some(key);
         let mut tenures: Vec<Tenure> = Vec::new();
-        for (place, line) in self.lines.iter().enumerate().filter(|(_, line)| line.id.0 == edge.parent) {
+        for (place, line) in self.lines[..now].iter().enumerate().filter(|(_, line)| line.id.0 == edge.parent) {
             match (has(&line.before), has(&line.after)) {
                 (false, true) => tenures.push(Tenure { number: line.id.1, end: None }),
                 (true, false) => {

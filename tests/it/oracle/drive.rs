@@ -18,8 +18,10 @@ use fastrand::Rng;
 
 use super::bench::{Bench, Feed, Logged};
 use super::chronicle::Chronicle;
+use super::crash::take;
 use super::schema::{SERVICES, Schema};
 use super::state::{State, whole};
+use super::torn::{Fate, Torn};
 use super::{Counts, Fault};
 
 /// Batches after which a case that does not come to rest is given up.
@@ -30,12 +32,12 @@ pub(super) struct Driver<'a> {
     bench: &'a Bench,
     pub(super) schema: &'a Schema,
     pub(super) engine: Engine,
-    feed: Feed,
+    pub(super) feed: Feed,
     pub(super) chronicle: Chronicle,
     /// Epochs, or `None` to work as a replay does.
-    epochs: Option<BTreeMap<(DatabaseId, TopicPartition), Epoch>>,
-    waiting: BTreeMap<(TargetId, Key), Waiting>,
-    partitions: BTreeSet<TopicPartition>,
+    pub(super) epochs: Option<BTreeMap<(DatabaseId, TopicPartition), Epoch>>,
+    pub(super) waiting: BTreeMap<(TargetId, Key), Waiting>,
+    pub(super) partitions: BTreeSet<TopicPartition>,
     /// Images of the rows that entail removed, by database: as the transactions that removed them found them.
     pub(super) removed: [Vec<String>; SERVICES.len()],
     /// Rows were changed since entail was last at rest.
@@ -43,6 +45,14 @@ pub(super) struct Driver<'a> {
     /// Errors and latches are borne, as a worker would bear them.
     pub(super) lenient: bool,
     batches: usize,
+    /// When the worker dies, and whether this case's workers may.
+    pub(super) fate: Arc<Fate>,
+    pub(super) may_die: bool,
+    pub(super) dice: Rng,
+    /// It dies at its next commit.
+    pub(super) is_doomed: bool,
+    /// A worker has died since entail was last at rest.
+    pub(super) is_torn: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -50,9 +60,9 @@ impl<'a> Driver<'a> {
         let file = SourceFile { name: "rules.yaml".to_owned(), text: schema.rules() };
         let checked = rules::check(&[file]);
         let rules = checked.rules.ok_or_else(|| Fault::Broke(format!("{:#?}", checked.diagnostics)))?;
-        let mut databases = Databases::default();
+        let (mut databases, fate) = (Databases::default(), Arc::<Fate>::default());
         for (service, database) in SERVICES.into_iter().zip(&bench.databases) {
-            databases.add(service, Access::Write, Arc::clone(database)).await?;
+            databases.add(service, Access::Write, Arc::new(Torn { database: Arc::clone(database), fate: Arc::clone(&fate) })).await?;
         }
         let model = Model::bind(rules, databases).await.map_err(|error| match error {
             BindError::Problems(problems) => Fault::Broke(format!("{problems:#?}")),
@@ -64,7 +74,8 @@ impl<'a> Driver<'a> {
         let rows_per_transaction = if schema.fixed_keys { rows_per_portion } else { 50_000 };
         let engine = Engine { rows_per_transaction, rows_per_portion, ..Engine::new(model, owner, keep) };
         let partitions: BTreeSet<TopicPartition> = Feed::partitions(schema).into_iter().collect();
-        let epochs = if rng.bool() { Some(take(&engine, &partitions).await?) } else { None };
+        let epochs = if rng.bool() { Some(take(&engine, partitions.iter()).await?.0) } else { None };
+        let (dice, may_die) = (rng.fork(), epochs.is_some());
         let (feed, chronicle, waiting, removed) = (Feed::default(), Chronicle::new(rows), BTreeMap::new(), Default::default());
         Ok(Self {
             bench,
@@ -79,6 +90,11 @@ impl<'a> Driver<'a> {
             changed: false,
             lenient: false,
             batches: 0,
+            fate,
+            may_die,
+            dice,
+            is_doomed: false,
+            is_torn: false,
         })
     }
 
@@ -87,10 +103,13 @@ impl<'a> Driver<'a> {
         let mut tried: Option<Vec<String>> = None;
         loop {
             self.changed = false;
+            let crashes = counts.crashes;
             while self.step(rng, counts).await? {}
             let pending = self.pending().await?;
             let now = pending.iter().map(|pending| format!("{pending:?}")).collect();
             if pending.is_empty() || !self.changed && tried.as_ref() == Some(&now) {
+                self.is_torn = false;
+                self.chronicle.end_pieces(self.schema)?;
                 return Ok(pending);
             }
             tried = Some(now);
@@ -98,6 +117,9 @@ impl<'a> Driver<'a> {
             self.work(Batch { retries, ..Batch::default() }, rng, counts).await?;
             for pending in self.pending().await?.into_iter().filter(is_large) {
                 self.portions(pending, rng, counts).await?;
+            }
+            if counts.crashes > crashes {
+                tried = None;
             }
         }
     }
@@ -221,24 +243,30 @@ impl<'a> Driver<'a> {
     async fn attempt(&mut self, batch: &Batch, counts: &mut Counts) -> Result<Option<Report>, Fault> {
         let mut parts = vec![batch.clone()];
         let mut last = None;
-        while let Some(mut part) = parts.pop() {
+        while let Some(part) = parts.pop() {
             self.observe(counts).await?;
+            self.tempt_fate();
             let authority = match &self.epochs {
                 Some(epochs) => Authority::Owner(epochs),
                 None => Authority::Replay { apply: true },
             };
             let worked = self.engine.work(&part, authority).await;
+            let died = self.fate.heal();
             tell(&part, &worked);
+            if died {
+                self.chronicle.begin_pieces();
+            }
             self.observe(counts).await?;
+            if died {
+                return self.inherit(counts).await.map(|()| None);
+            }
             match worked {
                 Ok(report) if last.is_none() && parts.is_empty() => last = Some(report),
                 Ok(report) => merge(last.get_or_insert_default(), report),
                 Err(error) if !self.lenient && !matches!(error, WorkError::TooMany) => return Err(error.into()),
                 Err(_) if part.events.len() + part.retries.len() > 1 => {
-                    let events = part.events.split_off(part.events.len() / 2);
-                    let retries = part.retries.split_off(part.retries.len() / 2);
-                    parts.push(Batch { events, retries, ..part.clone() });
-                    parts.push(part);
+                    let (first, second) = halves(part);
+                    parts.extend([second, first]);
                 }
                 Err(_) => {}
             }
@@ -251,6 +279,7 @@ impl<'a> Driver<'a> {
             return Err(Fault::Broke(format!("a latch closed: {latch:?}")));
         }
         counts.spared += report.spared;
+        counts.put_back += report.put_back.values().sum::<u64>();
         counts.waited += report.waiting.len() as u64;
         for id in report.settled {
             self.waiting.remove(&id);
@@ -317,23 +346,21 @@ fn tell(batch: &Batch, worked: &Result<Report, WorkError>) {
     }
 }
 
+/// Two batches out of one. The first one's progress ends before the second one's events.
+fn halves(mut part: Batch) -> (Batch, Batch) {
+    let events = part.events.split_off(part.events.len() / 2);
+    let retries = part.retries.split_off(part.retries.len() / 2);
+    let mut progress: BTreeMap<TopicPartition, NextOffset> = part.events.iter().map(|(at, _)| (at.partition.clone(), at.next())).collect();
+    for (at, _) in events.iter().rev() {
+        progress.entry(at.partition.clone()).and_modify(|next| *next = (*next).min(NextOffset(at.offset)));
+    }
+    (Batch { progress, ..part.clone() }, Batch { events, retries, ..part })
+}
+
 fn merge(all: &mut Report, more: Report) {
     all.waiting.extend(more.waiting);
     all.settled.extend(more.settled);
     all.parked.extend(more.parked);
     all.latched.extend(more.latched);
     all.spared += more.spared;
-}
-
-async fn take(engine: &Engine, partitions: &BTreeSet<TopicPartition>) -> Result<BTreeMap<(DatabaseId, TopicPartition), Epoch>, Fault> {
-    let mut epochs = BTreeMap::new();
-    for id in engine.model.targets() {
-        let mut session = engine.model.databases.handle(id).database.begin().await?;
-        for partition in partitions.iter().filter(|partition| engine.model.reach_of_topic(&partition.topic).contains(&id)) {
-            let taken = ledger::take(session.as_mut(), &engine.owner, partition, NextOffset(0)).await?;
-            epochs.insert((id, partition.clone()), taken.epoch);
-        }
-        session.commit().await?;
-    }
-    Ok(epochs)
 }

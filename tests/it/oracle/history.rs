@@ -13,7 +13,7 @@ use super::statement::{Kind, Statement, Target};
 use super::{Counts, Fault};
 
 /// What came of a statement.
-enum Ran {
+pub(super) enum Ran {
     Both,
     /// Nothing was done. The oracle named this reference, whose parent was touched.
     Refused(Option<usize>),
@@ -23,8 +23,8 @@ pub(super) struct History<'a> {
     pub(super) bench: &'a Bench,
     pub(super) schema: &'a Schema,
     pub(super) rng: &'a mut Rng,
-    driver: Driver<'a>,
-    counts: &'a mut Counts,
+    pub(super) driver: Driver<'a>,
+    pub(super) counts: &'a mut Counts,
     script: &'a mut Vec<String>,
     /// What the oracle holds.
     pub(super) oracle: State,
@@ -168,6 +168,9 @@ impl<'a> History<'a> {
                 self.take_over().await?;
                 continue;
             }
+            if self.rng.bool() {
+                self.tear().await?;
+            }
             if let Some(statement) = self.generate(kind) {
                 self.wildly(&statement).await?;
             }
@@ -199,7 +202,7 @@ impl<'a> History<'a> {
     }
 
     /// Runs a statement, and perhaps a batch of entail after it.
-    async fn wildly(&mut self, statement: &Statement) -> Result<bool, Fault> {
+    pub(super) async fn wildly(&mut self, statement: &Statement) -> Result<bool, Fault> {
         let ran = matches!(self.both(statement).await?, Ran::Both);
         if ran {
             self.after().await?;
@@ -242,7 +245,7 @@ impl<'a> History<'a> {
     }
 
     /// Takes over what the oracle holds now, and burns the values that nothing follows.
-    async fn after(&mut self) -> Result<(), Fault> {
+    pub(super) async fn after(&mut self) -> Result<(), Fault> {
         let new = self.bench.oracle_state(self.schema).await?;
         for (id, row) in &self.oracle.rows {
             for columns in self.schema.targets(id.0) {
@@ -301,7 +304,7 @@ impl<'a> History<'a> {
     }
 
     /// Runs a statement on both sides, or on neither.
-    async fn both(&mut self, statement: &Statement) -> Result<Ran, Fault> {
+    pub(super) async fn both(&mut self, statement: &Statement) -> Result<Ran, Fault> {
         let sql = self.sql(statement);
         let mut oracle = self.bench.oracle.begin().await?;
         if let Err(error) = execute(&mut oracle, &sql).await {
@@ -406,7 +409,7 @@ impl<'a> History<'a> {
     }
 
     /// Runs a statement in its service alone, if that touches nothing but the row itself.
-    async fn in_service_alone(&mut self, statement: &Statement) -> Result<bool, Fault> {
+    pub(super) async fn in_service_alone(&mut self, statement: &Statement) -> Result<bool, Fault> {
         let sql = self.sql(statement);
         let mut service = self.service(statement).begin().await?;
         let count = "SELECT count(*) FROM public.changes";

@@ -10,9 +10,9 @@ use super::{Counts, Fault};
 impl Driver<'_> {
     /// Works a large root to its end, with whatever else there is in between.
     pub(super) async fn portions(&mut self, pending: Pending, rng: &mut Rng, counts: &mut Counts) -> Result<(), Fault> {
-        self.chronicle.begin_portions();
+        self.chronicle.begin_pieces();
         self.work_to_end(pending, rng, counts).await?;
-        self.chronicle.end_portions(self.schema)
+        if self.is_torn { Ok(()) } else { self.chronicle.end_pieces(self.schema) }
     }
 
     async fn work_to_end(&mut self, pending: Pending, rng: &mut Rng, counts: &mut Counts) -> Result<(), Fault> {

@@ -113,10 +113,37 @@ impl Schema {
         for _ in 0..rng.usize(1..=2 * schema.tables.len()) {
             schema.add_edge(rng);
         }
+        if rng.u8(0..3) == 0 {
+            schema.add_chain(rng);
+        }
         if !schema.edges.iter().any(Edge::is_rule) {
             schema.edges[0].declared = Declared::Rule;
         }
         schema
+    }
+
+    /// Cascades from database to database: below a row that lives on, others may have gone already.
+    fn add_chain(&mut self, rng: &mut Rng) {
+        let first = self.tables.len();
+        for place in first..first + SERVICES.len() {
+            let column = |name: &str, not_null| Column { name: name.to_owned(), not_null, default: None };
+            let columns = vec![column("u", true), column("id", true), column("note", false)];
+            self.tables.push(Table {
+                name: format!("t{place}"),
+                database: place - first,
+                key: vec!["id".to_owned()],
+                columns,
+                coded: false,
+                full: false,
+            });
+            if place > first {
+                let columns = vec![format!("r{}_0", self.edges.len())];
+                self.tables[place].columns.push(Column { name: columns[0].clone(), not_null: false, default: None });
+                let parent_columns = vec!["id".to_owned()];
+                let (on_delete, on_update) = (OnDelete::Cascade, OnUpdate::Cascade);
+                self.push(rng, Draft { child: place, columns, parent: place - 1, parent_columns, on_delete, on_update });
+            }
+        }
     }
 
     fn add_table(&mut self, rng: &mut Rng, place: usize) {

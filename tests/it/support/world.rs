@@ -60,10 +60,15 @@ pub(crate) async fn lines(url: &str, text: &str) -> Vec<String> {
 
 impl World {
     pub(crate) async fn new(postgres: bool, crm_tables: &str, shop_tables: &str, rules: &str) -> World {
+        World::with_others(postgres, crm_tables, shop_tables, &[], rules).await
+    }
+
+    /// The same, with databases of other services that entail only reads.
+    pub(crate) async fn with_others(postgres: bool, crm_tables: &str, shop_tables: &str, others: &[(&str, &str)], rules: &str) -> World {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let bed = postgres.then(Bed::from_env);
         let mut urls = Vec::new();
-        for (name, tables) in [("crm", crm_tables), ("shop", shop_tables)] {
+        for (name, tables) in [("crm", crm_tables), ("shop", shop_tables)].iter().chain(others) {
             let url = match &bed {
                 Some(bed) => bed.create_database(name).await,
                 None => format!("sqlite:{}", dir.path().join(format!("{name}.db")).display()),
@@ -74,6 +79,7 @@ impl World {
             sql(&url, tables).await;
             urls.push(url);
         }
+        let others: Vec<(&str, String)> = others.iter().map(|(name, _)| *name).zip(urls.split_off(2)).collect();
         let [crm, shop] = <[String; 2]>::try_from(urls).expect("two");
         let checked = rules::check(&[SourceFile { name: "rules.yaml".to_owned(), text: rules.to_owned() }]);
         let rules = checked.rules.unwrap_or_else(|| panic!("{:#?}", checked.diagnostics));
@@ -102,6 +108,10 @@ impl World {
             let database = Location { url: url.clone(), access: Access::Write }.open().expect("a url");
             database.migrate().await.expect("the ledger is made");
             databases.add(service, Access::Write, Scripted::wrap(database, Arc::clone(&script))).await.expect("opens");
+        }
+        for (service, url) in &others {
+            let database = Location { url: url.clone(), access: Access::Read }.open().expect("a url");
+            databases.add(service, Access::Read, database).await.expect("opens");
         }
         let model = Model::bind(rules, databases).await.unwrap_or_else(|error| panic!("{error:?}"));
         let owner = Owner { group: "it".to_owned(), rules: model.rules.fingerprint() };
