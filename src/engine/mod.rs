@@ -170,6 +170,8 @@ pub struct Report {
     pub put_back: BTreeMap<String, u64>,
     /// Such rows that could not be put back, per entity.
     pub not_put_back: BTreeMap<String, u64>,
+    /// Cascades that ended and had taken too many rows to look whether any must come back, with their rows.
+    pub not_looked_at: BTreeMap<String, u64>,
     /// Of a portion: how wide the next one is to be.
     pub next_width: usize,
 }

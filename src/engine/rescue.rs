@@ -69,7 +69,7 @@ fn finished<'j>(job: &Job<'_>, judged: &'j Judged, plan: &Plan) -> BTreeMap<Stri
     worked.chain(alive).filter(is_judged).collect()
 }
 
-/// Those of the cascades that have taken rows before, and no more than one transaction can look at.
+/// Those of the cascades that have taken rows before, and no more than one transaction can look at. Of the others the report tells.
 async fn attempted(job: &mut Job<'_>, ids: BTreeSet<String>) -> Result<Vec<String>, Failure> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -84,8 +84,9 @@ async fn attempted(job: &mut Job<'_>, ids: BTreeSet<String>) -> Result<Vec<Strin
         }
     }
     let most = u64::try_from(job.engine.rows_per_transaction).unwrap_or(u64::MAX);
-    let is_small = |(_, rows): &(String, u64)| *rows > 0 && *rows <= most;
-    Ok(rows.into_iter().filter(is_small).map(|(cascade, _)| cascade).collect())
+    let (small, large): (Vec<_>, Vec<_>) = rows.into_iter().filter(|(_, rows)| *rows > 0).partition(|(_, rows)| *rows <= most);
+    job.report.not_looked_at.extend(large);
+    Ok(small.into_iter().map(|(cascade, _)| cascade).collect())
 }
 
 /// What these cascades took before this batch, and was not put back.
@@ -221,11 +222,13 @@ async fn put_back(job: &mut Job<'_>, mut rescued: Vec<Taken>, cascades: &[String
         let name = &model.graph.node(*entity).name;
         let Some(session) = job.sessions.get_mut(database) else { continue };
         let dialect = model.databases.handle(*database).database.dialect();
-        let rows: Vec<Archived> = rows.iter().map(|one| one.row.clone()).collect();
-        let tally = owed.put_back(session.as_mut(), dialect, name, &rows).await.map_err(|error: SinkError| Failure::from(error))?;
         databases.insert(*database);
-        *job.report.put_back.entry(name.clone()).or_default() += tally.inserted + tally.set_back;
-        *job.report.not_put_back.entry(name.clone()).or_default() += tally.conflicts + tally.refused;
+        for page in rows.chunks(PAGE) {
+            let rows: Vec<Archived> = page.iter().map(|one| one.row.clone()).collect();
+            let tally = owed.put_back(session.as_mut(), dialect, name, &rows).await.map_err(|error: SinkError| Failure::from(error))?;
+            *job.report.put_back.entry(name.clone()).or_default() += tally.inserted + tally.set_back;
+            *job.report.not_put_back.entry(name.clone()).or_default() += tally.conflicts + tally.refused;
+        }
     }
     Ok(databases)
 }

@@ -58,9 +58,13 @@ impl Owed<'_> {
             writes: true,
         };
         let done = place.put_back(rows).await;
-        if done.as_ref().is_err_and(is_refusal) {
-            run(session, "ROLLBACK TO SAVEPOINT entail_rescue").await?;
+        match &done {
+            Err(error) if !is_refusal(error) => return done,
+            Err(_) => run(session, "ROLLBACK TO SAVEPOINT entail_rescue").await?,
+            Ok(_) => {}
         }
+        // Else they nest, and slow down whoever looks at a row of this transaction.
+        run(session, "RELEASE SAVEPOINT entail_rescue").await?;
         done
     }
 }

@@ -58,6 +58,13 @@ impl Worker<'_> {
         for (entity, rows) in report.not_put_back.iter().filter(|(_, rows)| **rows > 0) {
             tracing::error!(entity, rows, "rows that an interrupted attempt took cannot be put back; the archive has them");
         }
+        for (cascade, rows) in &report.not_looked_at {
+            tracing::warn!(
+                cascade,
+                rows,
+                "a large cascade ended; if a worker crashed over it, rows may be missing below rows that were given another parent meanwhile: they are not looked for"
+            );
+        }
         self.accounts.spared += report.spared;
         self.accounts.settled_later += report.settled_later;
         self.has_latched |= !report.latched.is_empty();

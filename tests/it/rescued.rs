@@ -223,3 +223,13 @@ async fn h47_a_parent_in_a_database_apart_does_not_keep_rows_away() {
         assert_eq!((report.put_back["crm.parcel"], report.not_put_back["crm.parcel"]), (1, 1));
     }
 }
+
+/// More than one transaction can look at.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_rescue_that_is_too_large_is_told() {
+    let (mut world, batch, epochs) = torn(false).await;
+    world.engine.rows_per_transaction = 4;
+    sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+    let report = work(&world, &batch, &epochs).await.expect("works");
+    assert_eq!(report.not_looked_at.values().copied().collect::<Vec<_>>(), [8]);
+}
