@@ -214,6 +214,9 @@ async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Fa
                 root_key: subject.key.clone(),
                 cause: subject.candidate.cause.clone(),
                 root_source: subject.candidate.source.clone(),
+                root_transaction: subject.candidate.transaction.clone(),
+                root_last: subject.candidate.last.clone(),
+                root_moved: matches!(subject.state, State::Root(Fate::Moved(_))),
             });
             line.rows += 1;
             let told = cascades.entry(row.root).or_insert_with(|| Cascade {

@@ -164,7 +164,7 @@ impl Subject {
     fn add(&mut self, model: &Model, pending: &Pending) {
         let entity = model.graph.target(self.target).entity;
         match pending.kind {
-            PendingKind::Gone => self.candidate.delete(pending.source.as_ref()),
+            PendingKind::Gone => self.candidate.delete(pending.source.as_ref(), None),
             PendingKind::Moved => self.candidate.moved = true,
             PendingKind::Hint => {}
         }

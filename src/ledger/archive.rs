@@ -43,6 +43,10 @@ pub struct Told {
     pub cause: String,
     /// Where the source made that change, if known.
     pub root_source: Option<SourcePosition>,
+    /// The last record that named the root, as topic\[partition\]@offset; that is the cause in the audit of an older release.
+    pub root_last: String,
+    /// The root's key changed: its row lives under another one.
+    pub root_moved: bool,
     /// When, by the database's clock.
     pub at: String,
 }
@@ -85,7 +89,7 @@ pub async fn cascades(database: &dyn Database, group: &str, choice: &Choice) -> 
     let what = "reading the audit";
     let mut sql =
         "SELECT c.cascade_id, c.reference, c.action, CAST(c.\"rows\" AS TEXT), c.root_entity, c.root_key, c.cause, CAST(c.at AS TEXT),
-            c.root_columns, c.root_source FROM {from} WHERE c.group_id = $1 AND c.action <> 'undo'"
+            c.root_columns, c.root_source, coalesce(c.root_last, c.cause), c.root_moved FROM {from} WHERE c.group_id = $1 AND c.action <> 'undo'"
             .to_owned();
     let mut binds = vec![text(group)];
     let mut bind = |bind: Bind| {
@@ -138,6 +142,8 @@ fn told(what: &str, row: &Row) -> Result<Told, SinkError> {
         at: cell(row, 7).to_owned(),
         root_columns: super::read_list(cell(row, 8)),
         root_source: super::read_source(cell(row, 9)),
+        root_last: cell(row, 10).to_owned(),
+        root_moved: cell(row, 11) == "1",
     })
 }
 
@@ -156,6 +162,10 @@ pub struct Uprooted {
     pub image: String,
     /// When its transaction began, in microseconds since 1970, by the database's clock.
     pub at: i64,
+    /// When it was put back, if it was.
+    pub undone_at: Option<i64>,
+    /// Its transaction, by the name that the source's events have for it; SQLite has none.
+    pub transaction: Option<String>,
 }
 
 /// A value by which a row that was taken was known: where cascades may have begun.
@@ -173,6 +183,21 @@ pub struct Stump {
     pub at: i64,
 }
 
+/// A cascade that began at a row which was taken, after it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Below {
+    /// The row's number in its archive.
+    pub row: i64,
+    /// The columns by which the row was known.
+    pub columns: Vec<String>,
+    /// The cascade.
+    pub cascade: String,
+    /// When it began, by the clock of its database.
+    pub at: i64,
+    /// The source's transaction that its event told of, if known.
+    pub transaction: Option<String>,
+}
+
 /// Rows of these entities that these cascades took away from their keys, above a number, at most so many.
 ///
 /// # Errors
@@ -186,36 +211,34 @@ pub async fn uprooted(
     limit: u32,
 ) -> Result<Vec<Uprooted>, SinkError> {
     let what = "reading the archive";
-    let at = micros(database.dialect(), "a.archived_at");
+    let (at, undone_at) = (micros(database.dialect(), "a.archived_at"), micros(database.dialect(), "a.undone_at"));
     let mut binds = vec![text(group), Bind::Int(above), int(u64::from(limit))];
     let Some(entities) = any_of(&mut binds, "a.entity", entities) else { return Ok(Vec::new()) };
     let sql = format!(
-        "SELECT CAST(a.id AS TEXT), a.entity, a.row_key, CAST({at} AS TEXT), s.columns, a.image
-        FROM entail_archive AS a JOIN entail_shapes AS s ON s.shape = a.shape WHERE a.group_id = $1 AND a.id > $2
+        "SELECT CAST(a.id AS TEXT), a.entity, a.row_key, CAST({at} AS TEXT), s.columns, a.image, a.transaction_id,
+            CAST({undone_at} AS TEXT) FROM entail_archive AS a JOIN entail_shapes AS s ON s.shape = a.shape WHERE a.group_id = $1 AND a.id > $2
         AND (a.action = 'delete' OR a.after_key <> a.row_key) AND a.cascade_id IN (SELECT {{c0}} FROM {{list}}) AND {entities} ORDER BY a.id LIMIT $3"
     );
     let Some(statement) = over_list(database.dialect(), what, &sql, vec![some(cascades.iter())], binds) else { return Ok(Vec::new()) };
     let read = |row: &Row| {
         let (entity, key) = (cell(row, 1).to_owned(), read_key(cell(row, 2)));
         let (columns, image) = (cell(row, 4).to_owned(), cell(row, 5).to_owned());
-        Ok(Uprooted { id: number(what, row, 0)?, entity, key, columns, image, at: number(what, row, 3)? })
+        let (transaction, at) = (row.get(6).cloned().flatten(), number(what, row, 3)?);
+        let undone_at = row.get(7).is_some_and(Option::is_some).then(|| number(what, row, 7)).transpose()?;
+        Ok(Uprooted { id: number(what, row, 0)?, entity, key, columns, image, at, undone_at, transaction })
     };
     database.read(&statement).await?.iter().map(read).collect()
 }
 
-/// The cascades that began at rows which were taken, after they were: the row's number, the columns, the cascade, and when.
+/// The cascades that began at rows which were taken, after they were.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn cascades_below(
-    database: &dyn Database,
-    group: &str,
-    stumps: &[Stump],
-) -> Result<Vec<(i64, Vec<String>, String, i64)>, SinkError> {
+pub async fn cascades_below(database: &dyn Database, group: &str, stumps: &[Stump]) -> Result<Vec<Below>, SinkError> {
     let what = "reading the audit";
     let at = micros(database.dialect(), "c.at");
     let sql = format!(
-        "SELECT DISTINCT {{c4}}, {{c2}}, c.cascade_id, CAST({at} AS TEXT) FROM {{list}} JOIN entail_cascades AS c
+        "SELECT DISTINCT {{c4}}, {{c2}}, c.cascade_id, CAST({at} AS TEXT), c.root_transaction FROM {{list}} JOIN entail_cascades AS c
             ON c.root_entity = {{c0}} AND c.root_key = {{c1}} AND c.root_columns IN ({{c2}}, '[]')
         WHERE c.group_id = $1 AND c.action <> 'undo' AND {at} >= CAST({{c3}} AS bigint)"
     );
@@ -227,7 +250,11 @@ pub async fn cascades_below(
         some(stumps.iter().map(|stump| stump.id.to_string())),
     ];
     let Some(statement) = over_list(database.dialect(), what, &sql, columns, vec![text(group)]) else { return Ok(Vec::new()) };
-    let read = |row: &Row| Ok((number(what, row, 0)?, super::read_list(cell(row, 1)), cell(row, 2).to_owned(), number(what, row, 3)?));
+    let read = |row: &Row| {
+        let (columns, cascade) = (super::read_list(cell(row, 1)), cell(row, 2).to_owned());
+        let (at, transaction) = (number(what, row, 3)?, row.get(4).cloned().flatten());
+        Ok(Below { row: number(what, row, 0)?, columns, cascade, at, transaction })
+    };
     database.read(&statement).await?.iter().map(read).collect()
 }
 

@@ -22,7 +22,7 @@ mod standing;
 mod undone;
 
 pub use archive::{
-    Archived, Choice, Images, Left, Stump, Told, Uprooted, archived, cascades, cascades_below, cascades_beside, images_of, left,
+    Archived, Below, Choice, Images, Left, Stump, Told, Uprooted, archived, cascades, cascades_below, cascades_beside, images_of, left,
     left_to_undo, mark_undone, uprooted,
 };
 pub use clock::{Clock, clock};
@@ -127,7 +127,7 @@ pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError
         Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
         Err(other) => return Err(other),
     };
-    if version == "6" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
+    if version == "7" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
 }
 
 /// Forgets what is older than it need be: row images past their time, key changes that are done.

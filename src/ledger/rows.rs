@@ -29,6 +29,12 @@ pub struct AuditLine {
     pub cause: Position,
     /// Where the source made that change, if known.
     pub root_source: Option<SourcePosition>,
+    /// The source's transaction that did, if known.
+    pub root_transaction: Option<String>,
+    /// The last record that named the root.
+    pub root_last: Position,
+    /// The root's key changed: its row lives under another one.
+    pub root_moved: bool,
 }
 
 /// The position up to which a copied row is known.
@@ -67,8 +73,8 @@ pub async fn rows_of(
 /// # Errors
 /// Those of the database.
 pub async fn audit(session: &mut dyn Session, dialect: Dialect, group: &str, lines: &[AuditLine]) -> Result<(), SinkError> {
-    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause, root_columns, root_source)
-        SELECT $1, {c0}, {c1}, {c2}, CAST({c3} AS bigint), {c4}, {c5}, {c6}, {c7}, {c8} FROM {list} WHERE true
+    let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause, root_columns, root_source, root_transaction, root_last, root_moved)
+        SELECT $1, {c0}, {c1}, {c2}, CAST({c3} AS bigint), {c4}, {c5}, {c6}, {c7}, {c8}, {c9}, {c10}, {c11} FROM {list} WHERE true
         ON CONFLICT (cascade_id, reference, action) DO UPDATE SET \"rows\" = entail_cascades.\"rows\" + excluded.\"rows\", at = CURRENT_TIMESTAMP";
     let columns = vec![
         some(lines.iter().map(|line| &line.cascade)),
@@ -80,6 +86,9 @@ pub async fn audit(session: &mut dyn Session, dialect: Dialect, group: &str, lin
         some(lines.iter().map(|line| line.cause.to_string())),
         some(lines.iter().map(|line| parts_text(&line.root_columns))),
         some(lines.iter().map(|line| source_text(line.root_source.as_ref()))),
+        lines.iter().map(|line| line.root_transaction.clone()).collect(),
+        some(lines.iter().map(|line| line.root_last.to_string())),
+        some(lines.iter().map(|line| if line.root_moved { "1" } else { "0" })),
     ];
     execute(session, over_list(dialect, "writing the audit", sql, columns, vec![text(group)])).await
 }

@@ -21,6 +21,8 @@ pub struct Candidate {
     pub moved: bool,
     /// Where the source made the last change of it: of a deleted one, the last delete.
     pub source: Option<SourcePosition>,
+    /// The source's transaction that did, if known.
+    pub transaction: Option<String>,
     /// The record that answers for it.
     pub cause: Position,
     /// The last record that named it.
@@ -36,13 +38,14 @@ impl Candidate {
     #[must_use]
     pub fn new(cause: Position, partition_known: bool) -> Self {
         let last = cause.clone();
-        Self { deleted: false, moved: false, source: None, cause, last, partition_known, beside: BTreeSet::new() }
+        Self { deleted: false, moved: false, source: None, transaction: None, cause, last, partition_known, beside: BTreeSet::new() }
     }
 
     /// Some event told of the row's end at this position. The last one counts, in whatever order they are read.
-    pub fn delete(&mut self, source: Option<&SourcePosition>) {
+    pub fn delete(&mut self, source: Option<&SourcePosition>, transaction: Option<&String>) {
         if !self.deleted || !is_older(source, self.source.as_ref()) {
             self.source = source.cloned().or_else(|| self.source.take());
+            self.transaction = transaction.cloned().or_else(|| self.transaction.take());
         }
         self.deleted = true;
     }
@@ -184,9 +187,10 @@ impl Reducer<'_> {
         candidate.last = at.clone();
         candidate.moved |= matches!(word, Word::Moved | Word::MovedElsewhere);
         if word == Word::Deleted {
-            candidate.delete(event.source.as_ref());
+            candidate.delete(event.source.as_ref(), event.transaction.as_ref());
         } else if event.source.is_some() && !candidate.deleted {
             candidate.source.clone_from(&event.source);
+            candidate.transaction.clone_from(&event.transaction);
         }
     }
 

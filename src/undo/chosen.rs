@@ -7,7 +7,7 @@ use super::{UndoError, failed};
 use crate::apply;
 use crate::change::Position;
 use crate::graph::TargetId;
-use crate::ledger::{self, Choice, Stump, Told, Uprooted};
+use crate::ledger::{self, Below, Choice, Stump, Told, Uprooted};
 use crate::model::Model;
 use crate::sink::{Dialect, TableRef, image, statement};
 use crate::value::Key;
@@ -58,7 +58,8 @@ async fn beside(model: &Model, lines: &[Told], group: &str) -> Result<BTreeSet<S
     Ok(found)
 }
 
-/// The cascades that began at rows which these cascades took: for each value of a row the first one since, as a later one is of a later row.
+/// The cascades that began at rows which these cascades took: for each value of a row the one that its own
+/// end brought about, or, where no transaction is known, the first one since and before it was put back: a later one is of a later row.
 async fn below(model: &Model, cascades: &[String], group: &str) -> Result<BTreeSet<String>, UndoError> {
     let mut clocks = BTreeMap::new();
     for id in model.targets() {
@@ -81,11 +82,15 @@ async fn below(model: &Model, cascades: &[String], group: &str) -> Result<BTreeS
                 let handle = model.databases.handle(*other);
                 let asked: Vec<Stump> =
                     stumps.iter().map(|stump| Stump { at: clock.earliest_by(its, stump.at), ..stump.clone() }).collect();
-                for (row, columns, cascade, at) in ledger::cascades_below(&*handle.database, group, &asked).await.map_err(failed(handle))? {
-                    let at = its.by(clock, at);
-                    let known = first.entry((row, columns)).or_insert_with(|| (at, cascade.clone()));
+                for below in ledger::cascades_below(&*handle.database, group, &asked).await.map_err(failed(handle))? {
+                    let at = its.by(clock, below.at);
+                    let taken = rows.binary_search_by_key(&below.row, |row| row.id).ok().and_then(|place| rows.get(place));
+                    if !taken.is_some_and(|taken| is_its_own(taken, &below, at)) {
+                        continue;
+                    }
+                    let known = first.entry((below.row, below.columns)).or_insert_with(|| (at, below.cascade.clone()));
                     if at < known.0 {
-                        *known = (at, cascade);
+                        *known = (at, below.cascade);
                     }
                 }
             }
@@ -93,6 +98,14 @@ async fn below(model: &Model, cascades: &[String], group: &str) -> Result<BTreeS
         }
     }
     Ok(found)
+}
+
+/// Whether a cascade may have been brought about by this end of a row, and not by that of a later row of the same key.
+fn is_its_own(taken: &Uprooted, below: &Below, at: i64) -> bool {
+    match (&taken.transaction, &below.transaction) {
+        (Some(taken), Some(told)) => taken == told,
+        _ => taken.undone_at.is_none_or(|undone| at <= undone),
+    }
 }
 
 /// The values by which a row was known, of those at which references point.
@@ -116,14 +129,14 @@ fn stumps(model: &Model, dialect: Dialect, row: &Uprooted) -> Vec<Stump> {
 
 /// Roots of the cascades that their own databases do not have, each with the last record that told of its end.
 pub(super) async fn missing_roots(model: &Model, cascades: &[Told]) -> Result<Vec<MissingRoot>, UndoError> {
-    let mut roots: BTreeMap<TargetId, BTreeMap<&Key, &str>> = BTreeMap::new();
+    let mut roots: BTreeMap<TargetId, BTreeMap<&Key, &Told>> = BTreeMap::new();
     for line in cascades {
         let entity = model.entity_named(&line.root_entity);
         let target = entity.and_then(|entity| model.graph.targets_of(entity).find(|(_, target)| target.columns == line.root_columns));
         if let (Some((target, _)), Some(key)) = (target, &line.root_key) {
-            let cause = roots.entry(target).or_default().entry(key).or_insert(&line.cause);
-            if offset(&line.cause) > offset(cause) {
-                *cause = &line.cause;
+            let last = roots.entry(target).or_default().entry(key).or_insert(line);
+            if offset(&line.root_last) > offset(&last.root_last) {
+                *last = line;
             }
         }
     }
@@ -132,16 +145,24 @@ pub(super) async fn missing_roots(model: &Model, cascades: &[Told]) -> Result<Ve
         let target = model.graph.target(id);
         let bound = model.table(target.entity);
         let handle = model.databases.handle(bound.database);
-        let keys: Vec<(&Key, &str)> = keys.into_iter().collect();
+        let keys: Vec<(&Key, &Told)> = keys.into_iter().collect();
         for keys in keys.chunks(PAGE as usize) {
             let parts: Vec<&[String]> = keys.iter().map(|(key, _)| key.parts()).collect();
             let Some(question) = statement::present(handle.database.dialect(), &bound.table, &target.columns, &parts) else { continue };
             for row in handle.database.read(&question).await.map_err(failed(handle))? {
                 let (place, is_there) = (row.first().and_then(Option::as_deref), row.get(1).and_then(Option::as_deref));
                 let key = place.and_then(|place| place.parse::<usize>().ok()).and_then(|place| keys.get(place));
-                if let (Some((key, cause)), Some("false")) = (key, is_there) {
+                if let (Some((key, told)), Some("false")) = (key, is_there) {
                     let entity = model.graph.node(target.entity).name.clone();
-                    missing.push(MissingRoot { entity, columns: target.columns.clone(), key: (*key).clone(), cause: (*cause).to_owned() });
+                    missing.push(MissingRoot {
+                        entity,
+                        columns: target.columns.clone(),
+                        key: (*key).clone(),
+                        cause: told.cause.clone(),
+                        last: told.root_last.clone(),
+                        source: told.root_source.as_ref().map(ToString::to_string),
+                        moved: told.root_moved,
+                    });
                 }
             }
         }

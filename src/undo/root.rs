@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::chosen::{chosen, missing_roots};
 use super::{UndoError, Work, begin, failed, refusal};
-use crate::change::{Content, EntitySpec, Operation, Position, Record, TopicSpec, decode};
+use crate::change::{ChangeEvent, Content, EntitySpec, Operation, Position, Record, TopicSpec, decode};
 use crate::ledger::Choice;
 use crate::model::Model;
 use crate::rules::EntityId;
@@ -22,14 +22,34 @@ pub struct MissingRoot {
     pub key: Key,
     /// The record that told of its end, as topic\[partition\]@offset.
     pub cause: String,
+    /// The last record that did: of several rows with this key, one after the other, it holds the last one.
+    pub last: String,
+    /// Where the source made that change, if known.
+    pub source: Option<String>,
+    /// Its key changed: the row lives under another one.
+    pub moved: bool,
 }
 
 impl MissingRoot {
-    /// The records that may hold the row: the cause, and what stands before it, since the cause may be the tombstone behind the delete.
+    /// The records that may hold the row, the likeliest first: the last one, the cause, and what stands before them, since they may be the tombstone
+    /// behind the delete.
     fn positions(&self) -> Vec<Position> {
-        let Ok(cause) = self.cause.parse::<Position>() else { return Vec::new() };
-        let before = Position { offset: cause.offset - 1, ..cause.clone() };
-        [cause, before].into_iter().filter(|position| position.offset >= 0).collect()
+        // Without a position nothing says which of several rows the cause tells of.
+        let cause = self.source.as_ref().map(|_| &self.cause);
+        let told = [&self.last].into_iter().chain(cause).filter_map(|text| text.parse::<Position>().ok());
+        let both = told.flat_map(|told| [told.clone(), Position { offset: told.offset - 1, ..told }]);
+        let mut positions: Vec<Position> = Vec::new();
+        for position in both.filter(|position| position.offset >= 0) {
+            if !positions.contains(&position) {
+                positions.push(position);
+            }
+        }
+        positions
+    }
+
+    /// Whether an event may be the one that told of its end.
+    fn is_told_by(&self, event: &ChangeEvent) -> bool {
+        self.source.as_ref().zip(event.source.as_ref()).is_none_or(|(known, told)| *known == told.to_string())
     }
 }
 
@@ -63,6 +83,9 @@ pub fn rows(model: &Model, roots: &[MissingRoot], records: &BTreeMap<Position, R
 }
 
 fn row(model: &Model, root: &MissingRoot, records: &BTreeMap<Position, Record>) -> Result<RowImage, String> {
+    if root.moved {
+        return Err("its key changed, and its row lives under the new one".to_owned());
+    }
     let entity = model.entity_named(&root.entity).ok_or("the rules no longer name it")?;
     let table = &model.table_if_any(entity).ok_or("its table is in none of the databases")?.table;
     let positions = root.positions();
@@ -74,6 +97,10 @@ fn row(model: &Model, root: &MissingRoot, records: &BTreeMap<Position, Record>) 
         let Content::Events(events) = decoded.content else { continue };
         for event in events.into_iter().filter(|event| event.entity == entity) {
             if TableRef::key_of(&root.columns, &event.before).as_ref() != Some(&root.key) {
+                continue;
+            }
+            if !root.is_told_by(&event) {
+                why = format!("{} tells of an earlier row of this key", record.at);
                 continue;
             }
             match (event.operation, missing_column(table, &event.before)) {

@@ -34,6 +34,7 @@ mod support;
 mod torture;
 mod undo;
 mod undo_again;
+mod undo_lives;
 mod undo_rings;
 mod undo_roots;
 mod unique_keys;

@@ -175,23 +175,6 @@ async fn undo_follows_what_hung_on_another_unique_column() {
     assert_eq!(lines(&world.shop, now).await, ["1", "2", "3"], "half a cascade, and nothing said: {:?}", told(&undone));
 }
 
-/// Order 10 went by the cascade, came again for another customer, and was deleted for good by its own service: that is no part of the cascade.
-#[tokio::test(flavor = "multi_thread")]
-async fn undo_does_not_bring_back_what_a_later_delete_took() {
-    let mut world = World::new(true, CUSTOMERS, ORDERS, DEEP).await;
-    world.gone(1).await;
-    for order in [10, 11] {
-        world.work("shop.orders", json!({"id": order}), delete("shop", "orders", order), None).await;
-    }
-    sql(&world.shop, "INSERT INTO orders VALUES (10, 2, NULL); INSERT INTO lines VALUES (10, 7, 'erased by its owner')").await;
-    sql(&world.shop, "DELETE FROM orders WHERE id = 10").await;
-    world.work("shop.orders", json!({"id": 10}), gone_at("shop", "orders", json!({"id": 10}), 9000), None).await;
-    assert_eq!(lines(&world.shop, LINES_NOW).await, ["20|1|old"]);
-    let undone = world.undo(root(1), OnConflict::Fail, false).await;
-    let now = lines(&world.shop, LINES_NOW).await;
-    assert!(!now.iter().any(|line| line.starts_with("10|7")), "too much was put back: {now:?} {:?}", told(&undone));
-}
-
 const CODES: &str = "
 version: 1
 mode: enforce

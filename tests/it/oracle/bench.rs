@@ -220,7 +220,7 @@ impl Feed {
         };
         let source = json!({
             "version": "3.6.3.Final", "connector": "postgresql", "name": SERVICES[table.database], "ts_ms": 1, "snapshot": "false",
-            "db": SERVICES[table.database], "schema": schema.name, "table": table.name, "txId": logged.lsn, "lsn": logged.lsn,
+            "db": SERVICES[table.database], "schema": schema.name, "table": table.name, "txId": logged.tx & 0xffff_ffff, "lsn": logged.lsn,
         });
         let envelope =
             |op: &str, before: Value, after: Value| json!({"before": before, "after": after, "source": source, "op": op, "ts_ms": 1});
