@@ -21,29 +21,47 @@ use crate::value::Key;
 mod archive;
 mod follow;
 mod replicas;
+mod room;
 
 pub(crate) use archive::{Archiving, columns_of_shape, shape};
 use archive::{archive, note_after};
 pub(crate) use replicas::{CopyWork, copy};
+pub(crate) use room::Room;
+
+/// Rows that follow natively, as a step that nobody has to take.
+struct Followed {
+    step: Step,
+    /// The references whose steps are behind it.
+    through: Vec<EdgeId>,
+}
 
 /// Applies the steps, and returns what the databases did beside them. Nothing is durable until the sessions commit.
-pub(crate) async fn apply(model: &Model, sessions: &mut Sessions, steps: &[Step], archiving: &Archiving<'_>) -> Result<Vec<Step>, Trouble> {
-    let changes = follow::changes(model, sessions, steps).await?;
+pub(crate) async fn apply(
+    model: &Model,
+    sessions: &mut Sessions,
+    steps: &[Step],
+    archiving: &Archiving<'_>,
+    room: &Room,
+) -> Result<Vec<Step>, Trouble> {
+    let changes = follow::changes(model, sessions, steps, room).await?;
     let followed = changes.followed();
-    for step in steps.iter().chain(&followed) {
+    let all = || steps.iter().map(|step| (step, &step.edges)).chain(followed.iter().map(|followed| (&followed.step, &followed.through)));
+    for (step, behind) in all() {
         let (bound, dialect, session) = at(model, sessions, step.entity)?;
-        archive(model, session, dialect, bound, step, archiving).await.map_err(|error| blame(step, error))?;
+        archive(model, session, dialect, bound, step, archiving).await.map_err(|error| blame(step, behind, error))?;
     }
     for step in steps {
-        let (bound, dialect, session) = at(model, sessions, step.entity)?;
-        execute(model, session, dialect, bound, step).await.map_err(|error| blame(step, error))?;
+        for left in changes.left(step) {
+            let (bound, dialect, session) = at(model, sessions, step.entity)?;
+            execute(model, session, dialect, bound, &left).await.map_err(|error| blame(step, &step.edges, error))?;
+        }
     }
     // A native key may have changed a row behind its own step.
-    for step in steps.iter().chain(&followed) {
+    for (step, behind) in all() {
         let (bound, dialect, session) = at(model, sessions, step.entity)?;
-        note_after(model, session, dialect, bound, step, &changes, archiving).await.map_err(|error| blame(step, error))?;
+        note_after(model, session, dialect, bound, step, &changes, archiving).await.map_err(|error| blame(step, behind, error))?;
     }
-    Ok(followed)
+    Ok(followed.into_iter().map(|followed| followed.step).collect())
 }
 
 fn at<'a>(
@@ -62,12 +80,14 @@ fn at<'a>(
     Ok((bound, handle.database.dialect(), session.as_mut()))
 }
 
-/// An error of a step is laid at its references' door if the table or the rules are at fault, not the record (H110).
-fn blame(step: &Step, error: SinkError) -> Trouble {
+/// An error of a step is laid at the door of the references behind it if the table or the rules are at fault, not the record (H110).
+fn blame(step: &Step, behind: &[EdgeId], error: SinkError) -> Trouble {
     let at_fault = match &error {
         SinkError::Database { fault: Fault::Constraint(ConstraintKind::NotNull, _), .. } => matches!(step.action, StepAction::Update(_)),
         SinkError::Database { fault, .. } => matches!(fault, Fault::Privilege | Fault::UnknownObject),
-        SinkError::Swallowed { .. } | SinkError::DefaultWithoutParent { .. } | SinkError::Unnamed { .. } => true,
+        SinkError::Swallowed { .. } | SinkError::DefaultWithoutParent { .. } | SinkError::Unnamed { .. } | SinkError::Exceeded { .. } => {
+            true
+        }
         SinkError::Answer { .. }
         | SinkError::Fenced { .. }
         | SinkError::OtherRules { .. }
@@ -77,7 +97,7 @@ fn blame(step: &Step, error: SinkError) -> Trouble {
         | SinkError::Drifted { .. }
         | SinkError::Standby => false,
     };
-    Trouble { error, edges: if at_fault { step.edges.clone() } else { Vec::new() } }
+    Trouble { error, edges: if at_fault { behind.to_vec() } else { Vec::new() } }
 }
 
 /// The rows of a step with everything that must still hold when they are touched.

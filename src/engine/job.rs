@@ -205,7 +205,14 @@ impl Job<'_> {
         self.check_defaults(&plan).await?;
         let cascades = judged.cascade_ids(self);
         let archiving = apply::Archiving { group: &self.engine.owner.group, keep: self.engine.keep, cascades: &cascades };
-        plan.followed = apply::apply(self.model, &mut self.sessions, &plan.steps, &archiving).await?;
+        let (rows_per_event, is_smallest) = (self.rows_per_event(), self.is_smallest());
+        let most = if is_smallest { usize::try_from(rows_per_event).unwrap_or(usize::MAX) } else { self.engine.rows_per_transaction };
+        let room = apply::Room::beside(&plan, rows_per_event, bounds.window, most);
+        plan.followed = match apply::apply(self.model, &mut self.sessions, &plan.steps, &archiving, &room).await {
+            // Whose rows they are shows when each root is worked by itself.
+            Err(Trouble { error: SinkError::Exceeded { .. }, .. }) if !is_smallest => return Err(Failure::TooMany),
+            done => done?,
+        };
         Ok(plan)
     }
 

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Waiting;
 use super::job::{Failure, Job};
 use super::subjects::{self, State, Subject};
+use super::{Authority, Waiting};
 use crate::graph::{Edge, EdgeId, Origin, TargetId};
 use crate::ledger::{Pending, PendingKind};
 use crate::model::Model;
@@ -193,6 +193,10 @@ impl Judged {
                 confirmed.doomed.remove(&id);
                 confirmed.waiting.insert(id);
                 self.set(id, State::Parked("latched", format!("reference `{}`", edge.name)));
+                continue;
+            }
+            // A rehearsal shows what goes if it is proven: less cannot be let go, and nothing goes by it.
+            if matches!(job.authority, Authority::Rehearsal { .. }) {
                 continue;
             }
             let rows = open_rows(job.model, collected, root);

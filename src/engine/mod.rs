@@ -334,7 +334,8 @@ impl Engine {
         if trouble.error.disposition() == Disposition::Retry {
             return BTreeSet::new();
         }
-        trouble.edges.iter().map(|edge| latch(&self.model, *edge, "halted", &trouble.error.to_string())).collect()
+        let reason = if let SinkError::Exceeded { limit, .. } = &trouble.error { limit.reason() } else { "halted" };
+        trouble.edges.iter().map(|edge| latch(&self.model, *edge, reason, &trouble.error.to_string())).collect()
     }
 
     /// Shuts the references that a finding concerns.

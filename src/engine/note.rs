@@ -188,16 +188,13 @@ async fn audit(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<(), Fa
     let mut lines: BTreeMap<DatabaseId, BTreeMap<(RootId, String, &'static str), AuditLine>> = BTreeMap::new();
     let mut charged: BTreeMap<DatabaseId, BTreeMap<String, u64>> = BTreeMap::new();
     let mut cascades: BTreeMap<RootId, Cascade> = BTreeMap::new();
-    let followed = plan.followed.iter().map(|step| (step, false));
-    for (step, is_ours) in plan.steps.iter().rev().map(|step| (step, true)).chain(followed) {
+    for step in plan.steps.iter().rev().chain(&plan.followed) {
         let database = job.model.table(step.entity).database;
         let reference = apply::edge_names(job.model, &step.edges);
         for edge in &step.edges {
             let name = job.model.graph.edge(*edge).name.clone();
             let rows = u64::try_from(step.rows.len()).unwrap_or(u64::MAX);
-            if is_ours {
-                *charged.entry(database).or_default().entry(name.clone()).or_default() += rows;
-            }
+            *charged.entry(database).or_default().entry(name.clone()).or_default() += rows;
             *job.report.rows.entry(name).or_default() += rows;
         }
         for row in &step.rows {

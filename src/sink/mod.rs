@@ -112,6 +112,36 @@ pub enum ConstraintKind {
     Check,
 }
 
+/// A limit of the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `limits.rows_per_event`.
+    RowsPerEvent,
+    /// `limits.rows`.
+    Rows,
+}
+
+impl Limit {
+    /// The word for it in latches.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::RowsPerEvent => "rows-per-event",
+            Self::Rows => "rows",
+        }
+    }
+}
+
+/// Its name in the rules.
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::RowsPerEvent => "limits.rows_per_event",
+            Self::Rows => "limits.rows",
+        })
+    }
+}
+
 /// An error of a database.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
@@ -159,6 +189,14 @@ pub enum SinkError {
     #[error("the default of reference `{reference}` names no living parent")]
     DefaultWithoutParent {
         /// The reference.
+        reference: String,
+    },
+    /// More rows would change than a limit allows, with those that native keys change along (H79).
+    #[error("with the rows that follow natively by `{reference}`, `{limit}` would be exceeded")]
+    Exceeded {
+        /// The limit.
+        limit: Limit,
+        /// The native key.
         reference: String,
     },
     /// A row whose key is NULL in part, or cannot be read exactly.
@@ -224,6 +262,7 @@ impl SinkError {
             | Self::NoLedger { .. }
             | Self::Swallowed { .. }
             | Self::Unnamed { .. }
+            | Self::Exceeded { .. }
             | Self::Rewound { .. }
             | Self::Drifted { .. }
             | Self::DefaultWithoutParent { .. } => Disposition::Halt,
@@ -250,6 +289,7 @@ impl SinkError {
             Self::OtherRules { .. } => "the later worker's rules count: give this one the same rules, or stop the other, and start again",
             Self::NoLedger { .. } => "run `entail migrate`, or `entail run --migrate`",
             Self::DefaultWithoutParent { .. } => "create the parent that the column's default names, or change the default or the rule",
+            Self::Exceeded { .. } => "`entail release` shows what would go, and lets it go",
             Self::Unnamed { .. } => "give the row a whole key, or name another unique key of the table in the rules",
             Self::Paused { .. } => "`entail resume` goes on",
             Self::Drifted { .. } => "compare the rules with the table, start the workers again, then `entail release`",

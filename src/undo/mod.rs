@@ -483,6 +483,7 @@ fn refusal(error: &UndoError) -> Option<&'static str> {
         | SinkError::OtherRules { .. }
         | SinkError::NoLedger { .. }
         | SinkError::Unnamed { .. }
+        | SinkError::Exceeded { .. }
         | SinkError::Paused { .. }
         | SinkError::Rewound { .. }
         | SinkError::Drifted { .. }

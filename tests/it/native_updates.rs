@@ -1,5 +1,6 @@
 //! What a service's own foreign keys do to other rows when entail gives a row another key: it is archived, told and undone like the rest.
 
+use entail::ledger;
 use entail::undo::OnConflict;
 use serde_json::json;
 
@@ -173,4 +174,122 @@ CREATE INDEX lc ON links (customer); CREATE INDEX lu ON links (customer, up);
             undone.tables
         );
     }
+}
+
+/// Lines hold their order's key and their customer's in one column: both references of the rules and the native key would change it. Some have a
+/// keeper besides, whom the same event moves.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_a_column_that_a_native_key_changes_too_is_left_to_it() {
+    const RULES: &str = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
+  - { name: shop.order, table: orders, key: [customer, n] }
+  - { name: shop.line, table: lines, key: [customer, n, line] }
+references:
+  - { name: order_customer, child: shop.order, columns: customer, parent: crm.customer, on_delete: cascade, on_update: cascade }
+  - { name: line_customer, child: shop.line, columns: customer, parent: crm.customer, on_delete: cascade, on_update: cascade }
+  - { name: line_keeper, child: shop.line, columns: keeper, parent: crm.customer, on_delete: set_null, on_update: cascade }
+";
+    const TABLES: &str = "
+CREATE TABLE orders (customer INTEGER, n INTEGER, PRIMARY KEY (customer, n));
+CREATE TABLE lines (customer INTEGER, n INTEGER, line INTEGER, keeper INTEGER, PRIMARY KEY (customer, n, line),
+    FOREIGN KEY (customer, n) REFERENCES orders (customer, n) ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE INDEX oc ON orders (customer); CREATE INDEX lc ON lines (customer); CREATE INDEX lk ON lines (keeper);
+INSERT INTO orders VALUES (1, 1), (2, 2);
+INSERT INTO lines VALUES (1, 1, 1, NULL), (1, 1, 2, 1), (1, 1, 3, 2), (2, 2, 1, 1);
+";
+    let now = "SELECT concat(customer, '|', n, '|', line, '|', keeper) FROM lines ORDER BY 1";
+    for postgres in [true, false] {
+        let mut world = World::new(postgres, CUSTOMERS, TABLES, RULES).await;
+        let before = lines(&world.shop, now).await;
+        moves(&mut world, 1, 7).await;
+        assert_eq!(lines(&world.shop, now).await, ["2|2|1|7", "7|1|1|", "7|1|2|7", "7|1|3|2"], "postgres: {postgres}");
+        let kept = "SELECT concat(entity, ' ', count(*), ' of ', count(DISTINCT row_key), ', ', count(after)) FROM entail_archive GROUP BY entity ORDER BY 1";
+        assert_eq!(lines(&world.shop, kept).await, ["shop.line 4 of 4, 4", "shop.order 1 of 1, 1"], "postgres: {postgres}");
+        sql(&world.crm, "UPDATE customers SET id = 1 WHERE id = 7").await;
+        let undone = world.undo(root(1), OnConflict::Fail, false).await;
+        assert_eq!((undone.left(), lines(&world.shop, now).await), (0, before), "postgres: {postgres}: {:?}", undone.tables);
+    }
+}
+
+async fn moves(world: &mut World, from: i64, to: i64) {
+    sql(&world.crm, &format!("UPDATE customers SET id = {to} WHERE id = {from}")).await;
+    let header = Some(("__debezium.newkey", json!({"id": to})));
+    world.work("crm.customers", json!({"id": from}), delete("crm", "customers", from), header).await;
+}
+
+/// The order has two lines, two tags, a note and a mark: seven rows go with one event.
+#[tokio::test(flavor = "multi_thread")]
+async fn h79_rows_that_follow_natively_count_against_the_limits() {
+    let tables = format!("{TABLES}CREATE INDEX oc ON orders (customer);");
+    let limits = [
+        ("rows_per_event: 7, rows: { count: 2, per: 10m }", None),
+        ("rows_per_event: 6, rows: { count: 100, per: 10m }", Some("rows-per-event")),
+        ("rows_per_event: 7, rows: { count: 1, per: 10m }", Some("rows")),
+    ];
+    for (limits, latch) in limits {
+        let mut world = World::new(true, CUSTOMERS, &tables, &format!("{RULES}limits: {{ {limits} }}\n")).await;
+        let before = lines(&world.shop, NOW).await;
+        moves(&mut world, 1, 7).await;
+        let latches = lines(&world.shop, "SELECT concat(scope, ' ', reason) FROM entail_latches").await;
+        let parked = lines(&world.shop, "SELECT concat(entity, ' ', root_key, ' ', reason) FROM entail_pending").await;
+        match latch {
+            None => assert!(latches.is_empty() && parked.is_empty() && lines(&world.shop, NOW).await != before, "{latches:?} {parked:?}"),
+            Some(reason) => {
+                assert_eq!(lines(&world.shop, NOW).await, before, "{limits}");
+                assert_eq!(latches, [format!("reference:order_customer {reason}")], "{limits}");
+                assert_eq!(parked, ["crm.customer [\"1\"] latched"], "{limits}");
+                assert!(lines(&world.shop, "SELECT cascade_id FROM entail_archive").await.is_empty());
+            }
+        }
+        let charged = lines(&world.shop, "SELECT concat(count(*), ' ', sum(\"rows\")) FROM entail_windows").await;
+        assert_eq!(charged, [if latch.is_none() { "5 7" } else { "0 " }], "{limits}: what followed is charged");
+    }
+}
+
+/// A role that may not touch what follows: the reference that leads there is shut, and the worker goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn h110_a_fault_at_rows_that_follow_shuts_the_reference_behind_them() {
+    let tables = format!("{TABLES}CREATE INDEX oc ON orders (customer);");
+    let mut world = World::new(true, CUSTOMERS, &tables, RULES).await;
+    let role = format!("weak_{}", std::process::id());
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN; GRANT CREATE, USAGE ON SCHEMA public TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};
+        GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}; REVOKE UPDATE ON lines FROM {role};"
+    );
+    sql(&world.shop, &grants).await;
+    let (owner, weak) = (world.shop.clone(), world.shop.replace("postgres://postgres@", &format!("postgres://{role}@")));
+    world.shop = weak;
+    world.rebind(None).await;
+    world.shop = owner;
+    let before = lines(&world.shop, NOW).await;
+    moves(&mut world, 1, 7).await;
+    let latches = lines(&world.shop, "SELECT concat(scope, ' ', reason) FROM entail_latches").await;
+    assert_eq!(latches, ["reference:order_customer halted"]);
+    assert_eq!(lines(&world.shop, NOW).await, before);
+    moves(&mut world, 3, 8).await;
+    sql(&world.shop, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+/// What follows natively is shown and let go with the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn h79_a_release_shows_and_lets_go_what_follows_natively() {
+    let tables = format!("{TABLES}CREATE INDEX oc ON orders (customer);");
+    let limits = "limits: { rows_per_event: 6, rows: { count: 100, per: 10m } }\n";
+    let mut world = World::new(true, CUSTOMERS, &tables, &format!("{RULES}{limits}")).await;
+    sql(&world.shop, "INSERT INTO entail_progress (group_id, topic, \"partition\", epoch, next_offset, rules) VALUES ('it', 'crm.customers', 0, 1, 3, '')").await;
+    moves(&mut world, 1, 7).await;
+    let rehearsal = entail::release::rehearse(&world.engine, "order_customer", &|_| {}).await.expect("rehearses");
+    assert_eq!(rehearsal.rows.values().sum::<u64>(), 7, "{rehearsal:?}");
+    let id = world.engine.model.databases.of_service("shop").expect("shop");
+    let database = &world.engine.model.databases.handle(id).database;
+    let mut session = database.begin().await.expect("begins");
+    assert!(ledger::release(session.as_mut(), "it", "reference:order_customer").await.expect("releases"));
+    ledger::allow(session.as_mut(), database.dialect(), "it", &rehearsal.rows).await.expect("allows");
+    session.commit().await.expect("commits");
+    world.retry().await;
+    assert_eq!(lines(&world.shop, "SELECT concat(customer, '|', n) FROM orders ORDER BY 1").await, ["2|2", "7|1"]);
+    assert!(lines(&world.shop, "SELECT scope FROM entail_latches").await.is_empty());
 }

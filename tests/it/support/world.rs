@@ -144,7 +144,7 @@ impl World {
         let decoded = change::decode(&record, &self.engine.model.topics[&*record.at.partition.topic])?;
         let Content::Events(events) = decoded.content else { panic!("no events") };
         let batch = Batch { events: events.into_iter().map(|event| (record.at.clone(), event)).collect(), ..Batch::default() };
-        let mut waiting = loop {
+        let waiting = loop {
             match self.engine.work(&batch, Authority::Replay { apply: true }).await {
                 Ok(report) => break report.waiting,
                 // As a worker does.
@@ -152,12 +152,17 @@ impl World {
                 Err(error) => panic!("{error}"),
             }
         };
+        self.prove(waiting).await;
+        Ok(())
+    }
+
+    /// Works what waits until nothing does, as if its topics had been read on.
+    async fn prove(&self, mut waiting: Vec<entail::engine::Waiting>) {
         while !waiting.is_empty() {
             let again = |one: entail::engine::Waiting| entail::engine::Retry { pending: one.pending, proven: Some(one.seen) };
             let batch = Batch { retries: waiting.into_iter().map(again).collect(), ..Batch::default() };
             waiting = self.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works").waiting;
         }
-        Ok(())
     }
 
     /// A customer goes, and the record of it is worked.
@@ -278,7 +283,9 @@ impl World {
     pub(crate) async fn retry(&self) -> entail::engine::Report {
         let retries = self.pending().await.into_iter().map(|pending| Retry { pending, proven: None }).collect();
         let batch = Batch { retries, ..Batch::default() };
-        self.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works")
+        let report = self.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works");
+        self.prove(report.waiting.clone()).await;
+        report
     }
 }
 
