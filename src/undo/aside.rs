@@ -20,11 +20,12 @@ impl Aside {
 
     /// Parts rows from what has to wait for a younger change of its row.
     pub(super) fn sift(&self, rows: Vec<Archived>) -> (Vec<Archived>, Vec<Archived>) {
-        let mut keys = self.keys.clone();
+        let mut more: BTreeSet<(String, Key)> = BTreeSet::new();
         rows.into_iter().partition(|row| {
-            let waits = row.keys().any(|key| keys.contains(&(row.entity.clone(), key.clone())));
+            let own = || row.keys().map(|key| (row.entity.clone(), key.clone()));
+            let waits = own().any(|key| self.keys.contains(&key) || more.contains(&key));
             if waits {
-                keys.extend(row.keys().map(|key| (row.entity.clone(), key.clone())));
+                more.extend(own());
             }
             !waits
         })

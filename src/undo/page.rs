@@ -153,7 +153,7 @@ impl Place<'_> {
         Ok(u64::try_from(items.iter().enumerate().filter(|(place, item)| differs((*place, item))).count()).unwrap_or(u64::MAX))
     }
 
-    /// Keeps newer rows that are about to be overwritten, under a cascade of their own, so that this can be undone too.
+    /// Keeps newer rows that are about to be overwritten: the archive has their images, and no undo puts them back by itself.
     async fn keep_newer(&mut self, items: &[Item<'_>]) -> Result<(), SinkError> {
         let newer = items.iter().filter(|item| matches!(item.verdict, Verdict::Newer(_)) && self.policy == OnConflict::Overwrite);
         let newer: Vec<(&Archived, &Key)> = newer.filter_map(|item| Some((item.row, key_now(item.row)?))).collect();

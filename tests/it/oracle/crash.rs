@@ -1,6 +1,6 @@
 //! Workers that die between two commits, and their heirs. Now and then a middle row is saved in between (H47).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use entail::change::{NextOffset, TopicPartition};
 use entail::databases::DatabaseId;
@@ -15,25 +15,25 @@ use super::state::{Id, Row, State, whole};
 use super::statement::Statement;
 use super::{Counts, Fault};
 
-/// How often a worker is sent to its death for one parent.
-const LIVES: usize = 12;
+/// Batches that it is given for that.
+const BATCHES: usize = 12;
 
 impl Driver<'_> {
     /// Perhaps the worker dies at one of the next commits.
     pub(super) fn tempt_fate(&mut self) {
         if self.is_doomed {
-            self.fate.doom(self.dice.u8(1..=2), true);
+            self.fate.doom_at_removal();
         } else if self.may_die && self.dice.u8(0..12) == 0 {
             self.fate.doom(self.dice.u8(1..=3), self.dice.bool());
         }
     }
 
-    /// Workers die behind one of their first commits, until rows have gone.
+    /// A worker works until the first rows have gone, and dies of it.
     async fn die(&mut self, rng: &mut Rng, counts: &mut Counts) -> Result<(), Fault> {
         self.is_doomed = true;
-        let removed = counts.removed;
-        for _ in 0..LIVES {
-            if counts.removed > removed || !self.step(rng, counts).await? {
+        let crashes = counts.crashes;
+        for _ in 0..BATCHES {
+            if counts.crashes > crashes || !self.step(rng, counts).await? {
                 break;
             }
         }
@@ -78,13 +78,24 @@ impl History<'_> {
         if !self.driver.may_die {
             return Ok(());
         }
-        let databases = |id: &Id| {
+        let database = |id: &Id| self.schema.tables[id.0].database;
+        // Rows that go with this one's children, from another database than their own parent.
+        let torn = |id: &Id| {
             let doomed = self.oracle.doomed(self.schema, &[*id]);
-            doomed.iter().map(|id| self.schema.tables[id.0].database).collect::<BTreeSet<_>>().len()
+            let leads = |edge: &Edge, (parent, child): (&Id, &Id)| {
+                let rows = (&self.oracle.rows[parent], &self.oracle.rows[child]);
+                (edge.parent, edge.child) == (parent.0, child.0) && whole(rows.1, &edge.columns) == whole(rows.0, &edge.parent_columns)
+            };
+            let middles = doomed.iter().filter(|middle| *middle != id);
+            let pairs = middles.flat_map(|middle| doomed.iter().map(move |leaf| (middle, leaf)));
+            pairs
+                .filter(|(middle, leaf)| database(middle) != database(leaf))
+                .filter(|pair| self.schema.edges.iter().any(|edge| edge.on_delete == OnDelete::Cascade && leads(edge, *pair)))
+                .count()
         };
         let mut parents = self.oracle.pointed_at(self.schema);
         self.rng.shuffle(&mut parents);
-        let Some(id) = parents.into_iter().max_by_key(databases) else { return Ok(()) };
+        let Some(id) = parents.into_iter().max_by_key(torn) else { return Ok(()) };
         let was = self.bench.state(self.schema).await?;
         if matches!(self.both(&Statement::Delete(vec![id])).await?, Ran::Both) {
             self.driver.is_doomed = true;

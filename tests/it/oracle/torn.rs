@@ -1,7 +1,7 @@
 //! A worker that dies at one of its commits: databases that fail from there on, until they are healed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 use async_trait::async_trait;
 use entail::rules::TableName;
@@ -15,12 +15,14 @@ const FOR_EVER: i64 = -1;
 pub(super) struct Fate {
     commits: AtomicI64,
     /// Whether the database still does the last one: then only the answer is lost.
-    is_behind: std::sync::atomic::AtomicBool,
+    is_behind: AtomicBool,
+    /// It dies behind the first commit that removes rows, whichever that is.
+    at_removal: AtomicBool,
 }
 
 impl Default for Fate {
     fn default() -> Self {
-        Self { commits: AtomicI64::new(FOR_EVER), is_behind: false.into() }
+        Self { commits: AtomicI64::new(FOR_EVER), is_behind: false.into(), at_removal: false.into() }
     }
 }
 
@@ -31,8 +33,14 @@ impl Fate {
         self.commits.store(commit.into(), SeqCst);
     }
 
+    /// The worker dies behind the first commit that removes rows.
+    pub(super) fn doom_at_removal(&self) {
+        self.at_removal.store(true, SeqCst);
+    }
+
     /// Another worker may live. Returns whether the last one died.
     pub(super) fn heal(&self) -> bool {
+        self.at_removal.store(false, SeqCst);
         self.commits.swap(FOR_EVER, SeqCst) == 0
     }
 
@@ -75,7 +83,7 @@ impl Database for Torn {
 
     async fn begin(&self) -> Result<Box<dyn Session>, SinkError> {
         self.fate.is_dead()?;
-        Ok(Box::new(TornSession { session: self.database.begin().await?, fate: Arc::clone(&self.fate) }))
+        Ok(Box::new(TornSession { session: self.database.begin().await?, fate: Arc::clone(&self.fate), removes: false }))
     }
 
     async fn read(&self, statement: &Statement) -> Result<Vec<Row>, SinkError> {
@@ -105,6 +113,7 @@ impl Database for Torn {
 struct TornSession {
     session: Box<dyn Session>,
     fate: Arc<Fate>,
+    removes: bool,
 }
 
 #[async_trait]
@@ -116,11 +125,16 @@ impl Session for TornSession {
 
     async fn execute(&mut self, statement: &Statement) -> Result<u64, SinkError> {
         self.fate.is_dead()?;
-        self.session.execute(statement).await
+        let rows = self.session.execute(statement).await?;
+        self.removes |= rows > 0 && statement.what().starts_with("deleting rows");
+        Ok(rows)
     }
 
     async fn commit(self: Box<Self>) -> Result<(), SinkError> {
         self.fate.is_dead()?;
+        if self.removes && self.fate.at_removal.load(SeqCst) {
+            self.fate.doom(1, true);
+        }
         if !self.fate.is_last() {
             return self.session.commit().await;
         }
