@@ -3,7 +3,7 @@
 //! The promise itself, apart from any other database: a row goes only if it pointed, by a reference that cascades, at a parent that is gone, and
 //! not merely moved to another key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Fault;
 use super::bench::Logged;
@@ -84,11 +84,29 @@ impl Chronicle {
         self.in_pieces = true;
     }
 
-    /// The last piece is done. What was put back meanwhile has not gone.
-    pub(super) fn end_pieces(&mut self, schema: &Schema) -> Result<(), Fault> {
+    /// The last piece is done, or a latch has shut before it: then what it would have taken is still there. What was put back meanwhile has not
+    /// gone.
+    pub(super) fn end_pieces(&mut self, schema: &Schema, is_held: bool) -> Result<(), Fault> {
         self.in_pieces = false;
         let unfinished = std::mem::take(&mut self.unfinished);
-        unfinished.into_iter().filter(|removal| !self.is_back(removal)).try_for_each(|removal| self.judge(schema, &removal))
+        let judged = unfinished.into_iter().filter(|removal| !self.is_back(removal));
+        let mut judged = judged.filter(|removal| !is_held || !self.goes_with_its_parent(schema, removal, &mut BTreeSet::new()));
+        judged.try_for_each(|removal| self.judge(schema, &removal))
+    }
+
+    /// A parent of the row is there, and has a reason to go, or has a parent that has.
+    fn goes_with_its_parent(&self, schema: &Schema, removal: &Removal, seen: &mut BTreeSet<Id>) -> bool {
+        let now = self.lines.len();
+        let cascades = || schema.edges.iter().filter(|edge| edge.on_delete == OnDelete::Cascade);
+        cascades().filter(|edge| edge.child == removal.id.0).any(|edge| {
+            let Some(key) = whole(&removal.row, &edge.columns) else { return false };
+            let is_parent = |(id, row): &(&Id, &Row)| id.0 == edge.parent && whole(row, &edge.parent_columns).as_ref() == Some(&key);
+            self.rows.rows.iter().filter(is_parent).any(|(id, row)| {
+                let parent = Removal { id: *id, row: row.clone(), start: now, end: now };
+                let has_reason = cascades().filter(|edge| edge.child == id.0).any(|edge| self.is_a_reason(edge, &parent, now));
+                has_reason || seen.insert(*id) && self.goes_with_its_parent(schema, &parent, seen)
+            })
+        })
     }
 
     fn is_back(&self, removal: &Removal) -> bool {

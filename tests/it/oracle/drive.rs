@@ -109,7 +109,7 @@ impl<'a> Driver<'a> {
             let now = pending.iter().map(|pending| format!("{pending:?}")).collect();
             if pending.is_empty() || !self.changed && tried.as_ref() == Some(&now) {
                 self.is_torn = false;
-                self.chronicle.end_pieces(self.schema)?;
+                self.chronicle.end_pieces(self.schema, !pending.is_empty())?;
                 return Ok(pending);
             }
             tried = Some(now);
@@ -197,7 +197,7 @@ impl<'a> Driver<'a> {
         taken.map(|waiting| Retry { pending: waiting.pending, proven: Some(waiting.seen) }).collect()
     }
 
-    async fn pending(&self) -> Result<Vec<Pending>, Fault> {
+    pub(super) async fn pending(&self) -> Result<Vec<Pending>, Fault> {
         let mut pending = Vec::new();
         for id in self.engine.model.targets() {
             let database = &self.engine.model.databases.handle(id).database;

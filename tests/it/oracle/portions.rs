@@ -12,7 +12,11 @@ impl Driver<'_> {
     pub(super) async fn portions(&mut self, pending: Pending, rng: &mut Rng, counts: &mut Counts) -> Result<(), Fault> {
         self.chronicle.begin_pieces();
         self.work_to_end(pending, rng, counts).await?;
-        if self.is_torn { Ok(()) } else { self.chronicle.end_pieces(self.schema) }
+        if self.is_torn {
+            return Ok(());
+        }
+        let is_held = !self.pending().await?.is_empty();
+        self.chronicle.end_pieces(self.schema, is_held)
     }
 
     async fn work_to_end(&mut self, pending: Pending, rng: &mut Rng, counts: &mut Counts) -> Result<(), Fault> {
