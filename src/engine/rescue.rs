@@ -150,7 +150,10 @@ async fn living(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades
         let dialect = model.databases.handle(model.table(target.entity).database).database.dialect();
         let rows: Vec<&Key> = found.values().collect();
         let images = ledger::images_of(session.as_mut(), dialect, (&group, cascades), &model.graph.node(target.entity).name, &rows).await?;
-        let is_free = |row: &Key| images.get(row).is_none_or(|images| images.open == 0);
+        // A row that these cascades only changed lives, under its key; of another value of it nobody can tell.
+        let by_key = target_id == model.graph.key_target(target.entity);
+        let taken = |images: &ledger::Images| if by_key { images.uprooted } else { images.open };
+        let is_free = |row: &Key| images.get(row).is_none_or(|images| taken(images) == 0);
         living.extend(found.into_iter().filter(|(_, row)| is_free(row)).map(|(key, _)| (target_id, key)));
     }
     Ok(living)

@@ -377,6 +377,8 @@ pub struct Images {
     pub removed: i64,
     /// Of a row that the chosen cascades removed or changed, and that is not put back yet.
     pub open: i64,
+    /// Of a row that the chosen cascades took from this key, removed or under another one, and that is not put back yet.
+    pub uprooted: i64,
     /// Of a row that other cascades removed or changed, and that is not put back.
     pub others: i64,
 }
@@ -399,17 +401,19 @@ pub async fn images_of(
     };
     let youngest = |condition: &str| format!("CAST(coalesce(max(CASE WHEN {condition} THEN a.id END), 0) AS TEXT)");
     let sql = format!(
-        "SELECT a.row_key, {}, {}, {} FROM {{list}} JOIN entail_archive AS a ON a.entity = $2 AND a.row_key = {{c0}}
+        "SELECT a.row_key, {}, {}, {}, {} FROM {{list}} JOIN entail_archive AS a ON a.entity = $2 AND a.row_key = {{c0}}
         WHERE a.group_id = $1 AND a.action IN ('delete', 'update') GROUP BY a.row_key",
         youngest(&format!("{chosen} AND a.action = 'delete'")),
         youngest(&format!("{chosen} AND a.undone_at IS NULL")),
+        youngest(&format!("{chosen} AND a.undone_at IS NULL AND (a.action = 'delete' OR coalesce(a.after_key, '') <> a.row_key)")),
         youngest(&format!("NOT {chosen} AND a.undone_at IS NULL")),
     );
     let binds = vec![text(group), text(entity), Bind::Texts(some(cascades.iter()))];
     let statement = over_list(dialect, what, &sql, vec![some(keys.iter().map(|key| super::key_text(key)))], binds);
     let read = |row: &Row| {
         let Some(key) = read_key(cell(row, 0)) else { return Ok(None) };
-        Ok(Some((key, Images { removed: number(what, row, 1)?, open: number(what, row, 2)?, others: number(what, row, 3)? })))
+        let (removed, open) = (number(what, row, 1)?, number(what, row, 2)?);
+        Ok(Some((key, Images { removed, open, uprooted: number(what, row, 3)?, others: number(what, row, 4)? })))
     };
     query(session, statement).await?.iter().filter_map(|row| read(row).transpose()).collect()
 }

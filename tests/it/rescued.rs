@@ -224,6 +224,24 @@ async fn h47_a_parent_in_a_database_apart_does_not_keep_rows_away() {
     }
 }
 
+/// The order that was given another parent pointed at the customer twice: it loses its payer by the same cascade, and is not taken by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_saved_row_that_the_cascade_changes_keeps_what_hung_on_it() {
+    let shop = format!(
+        "{SHOP} ALTER TABLE orders ADD COLUMN payer BIGINT; CREATE INDEX op ON orders (payer); UPDATE orders SET payer = 1 WHERE id = 7;"
+    );
+    let rules =
+        format!("{RULES}  - {{ name: order_payer, child: shop.order, columns: payer, parent: crm.customer, on_delete: set_null }}\n");
+    for postgres in [true, false] {
+        let (world, batch, epochs) = torn_in(World::new(postgres, CRM, &shop, &rules).await).await;
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        let report = work(&world, &batch, &epochs).await.expect("works");
+        assert_eq!(report.rows["order_payer"], 1);
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "postgres: {postgres}");
+        assert_eq!(lines(&world.crm, STICKERS).await, ["1>7", "2>-"]);
+    }
+}
+
 /// More than one transaction can look at.
 #[tokio::test(flavor = "multi_thread")]
 async fn h47_a_rescue_that_is_too_large_is_told() {
