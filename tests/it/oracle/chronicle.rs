@@ -89,7 +89,7 @@ impl Chronicle {
     pub(super) fn end_pieces(&mut self, schema: &Schema, is_held: bool) -> Result<(), Fault> {
         self.in_pieces = false;
         let unfinished = std::mem::take(&mut self.unfinished);
-        let judged = unfinished.into_iter().filter(|removal| !self.is_back(removal));
+        let judged = unfinished.into_iter().filter(|removal| !self.is_back(schema, removal));
         let mut judged = judged.filter(|removal| !is_held || !self.goes_with_its_parent(schema, removal, &mut BTreeSet::new()));
         judged.try_for_each(|removal| self.judge(schema, &removal))
     }
@@ -109,8 +109,14 @@ impl Chronicle {
         })
     }
 
-    fn is_back(&self, removal: &Removal) -> bool {
-        self.lines[removal.end..].iter().any(|line| line.id == removal.id && line.before.is_none())
+    /// It was put back, or another row had taken one of its unique values before it could be.
+    fn is_back(&self, schema: &Schema, removal: &Removal) -> bool {
+        let targets = schema.targets(removal.id.0);
+        let has_its_value = |row: &Row| {
+            let values = |columns: &Vec<String>| (whole(row, columns), whole(&removal.row, columns));
+            targets.iter().map(values).any(|(its, ours)| its.is_some() && its == ours)
+        };
+        self.lines[removal.end..].iter().any(|line| line.id.0 == removal.id.0 && line.after.as_ref().is_some_and(has_its_value))
     }
 
     /// The reason was there when the work was done, or came with a later piece of it.
