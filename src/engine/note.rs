@@ -53,7 +53,7 @@ fn outcomes(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Vec<bool> {
                 job.report.settled.insert((subject.target, subject.key.clone()));
             }
         }
-        let known = job.report.outcomes.entry(subject.candidate.cause.clone()).or_insert(outcome);
+        let known = job.report.outcomes.entry(subject.told_at.clone()).or_insert(outcome);
         *known = (*known).max(outcome);
     }
     for (edge, rows) in &plan.orphans {

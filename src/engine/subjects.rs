@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::history;
 use super::job::{Failure, Job};
 use crate::apply;
+use crate::change::Position;
 use crate::graph::TargetId;
 use crate::ledger::{self, Pending, PendingKind};
 use crate::model::Model;
@@ -19,6 +20,8 @@ pub(super) struct Subject {
     pub(super) key: Key,
     /// What the events and the ledger say of it.
     pub(super) candidate: Candidate,
+    /// The record of this batch that names it; of one that is tried again, the record that did.
+    pub(super) told_at: Position,
     /// The ledger holds it as pending.
     pub(super) was_pending: bool,
     /// The child rows that a proven verdict may touch.
@@ -150,7 +153,8 @@ fn subject_of(model: &Model, target: TargetId, pending: &Pending) -> Subject {
 
 impl Subject {
     fn new(target: TargetId, key: Key, candidate: Candidate) -> Self {
-        Self { target, key, candidate, was_pending: false, proven: None, has_rows: false, state: State::Alive }
+        let told_at = candidate.cause.clone();
+        Self { target, key, candidate, told_at, was_pending: false, proven: None, has_rows: false, state: State::Alive }
     }
 
     /// The id of its cascade: the same whenever the same record is worked.
@@ -163,6 +167,11 @@ impl Subject {
     /// What an earlier batch knew of the key still counts.
     fn add(&mut self, model: &Model, pending: &Pending) {
         let entity = model.graph.target(self.target).entity;
+        // The record that began it keeps its name: a tombstone of a later batch begins nothing, and an heir finds what an earlier attempt took (H47).
+        let cause = &mut self.candidate.cause;
+        if pending.cause.partition == cause.partition && pending.cause.offset < cause.offset {
+            cause.clone_from(&pending.cause);
+        }
         match pending.kind {
             PendingKind::Gone => self.candidate.delete(pending.source.as_ref(), None),
             PendingKind::Moved => self.candidate.moved = true,

@@ -224,6 +224,42 @@ async fn h47_a_parent_in_a_database_apart_does_not_keep_rows_away() {
     }
 }
 
+/// Where keys may change a root waits for its proof. Its tombstone comes in a batch of its own meanwhile: the cascade is the delete's all the same, and
+/// an heir, who knows only the ledger, finds what it took.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_tombstone_in_a_batch_of_its_own_begins_no_other_cascade() {
+    let follows = |name: &str| format!("{name}, on_delete: cascade, on_update: cascade }}");
+    let rules = RULES.replace("parent: crm.customer, on_delete: cascade }", &follows("parent: crm.customer"));
+    for postgres in [true, false] {
+        let world = World::new(postgres, CRM, SHOP, &rules).await;
+        let epochs = epochs(&world).await;
+        let batch = gone(&world).await;
+        assert_eq!(work(&world, &batch, &epochs).await.expect("works").waiting.len(), 1);
+        let at = Position { offset: 6, ..batch.events[0].0.clone() };
+        let record = Record { at: at.clone(), timestamp: None, key: Some(br#"{"id": 1}"#.to_vec()), value: None, headers: Vec::new() };
+        let decoded = change::decode(&record, &world.engine.model.topics["crm.customers"]).expect("decodes");
+        let Content::Events(events) = decoded.content else { panic!("no events") };
+        let events = events.into_iter().map(|event| (at.clone(), event)).collect();
+        let tombstone = Batch { events, progress: BTreeMap::from([(at.partition.clone(), at.next())]), ..Batch::default() };
+        let mut waiting = work(&world, &tombstone, &epochs).await.expect("works").waiting;
+        let again = |one: entail::engine::Waiting| {
+            let retries = vec![Retry { pending: one.pending, proven: Some(one.seen) }];
+            Batch { retries, ..Batch::default() }
+        };
+        world.script.cue(Cue { at: "commit", nth: 2, act: Act::Fail });
+        assert!(work(&world, &again(waiting.remove(0)), &epochs).await.is_err(), "the second commit was to fail");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["90other"]);
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        let heir = world.pending().await.into_iter().map(|pending| Retry { pending, proven: None }).collect();
+        let heir = work(&world, &Batch { retries: heir, ..Batch::default() }, &epochs).await.expect("works");
+        for one in heir.waiting {
+            work(&world, &again(one), &epochs).await.expect("works");
+        }
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "postgres: {postgres}");
+        assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>2", "9>2"]);
+    }
+}
+
 /// The order that was given another parent pointed at the customer twice: it loses its payer by the same cascade, and is not taken by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn h47_a_saved_row_that_the_cascade_changes_keeps_what_hung_on_it() {
