@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::{ASK, POLL, Watermarks, consumer_config, own};
+use super::{ASK, POLL, Watermarks, consumer_config, own, unread};
 use crate::change::{NextOffset, Position, Record, TopicPartition};
 use crate::config::Kafka;
 
@@ -87,6 +87,17 @@ impl Reader {
         let metadata = self.consumer.fetch_metadata(None, within.min(ASK))?;
         let exists = |topic: &String| metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none());
         Ok(topics.iter().filter(|topic| !exists(topic)).cloned().collect())
+    }
+
+    /// What the members of a group were given; `None` while the group rebalances, or if it has no members.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub(crate) fn given(&self, group: &str) -> Result<Option<BTreeSet<TopicPartition>>, KafkaError> {
+        let groups = self.consumer.fetch_group_list(Some(group), ASK)?;
+        let Some(found) = groups.groups().iter().find(|found| found.name() == group && found.state() == "Stable") else { return Ok(None) };
+        let given = found.members().iter().map(|member| unread::given(member.assignment().unwrap_or_default()).unwrap_or_default());
+        Ok(Some(given.flatten().collect()))
     }
 
     /// The cluster's id, if the broker gives one.

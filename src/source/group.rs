@@ -11,7 +11,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ASK, Assignment, Budget, Command, Control, Fetched, POLL, Places, Source, Watermarks, consumer_config, own, size};
+use super::{ASK, Assignment, Budget, Command, Control, Fetched, POLL, Places, Source, Watermarks, consumer_config, own, size, unread};
 use crate::change::{NextOffset, TopicPartition};
 use crate::config::Kafka;
 
@@ -69,14 +69,16 @@ impl ConsumerContext for Context {
 pub(crate) fn start(kafka: &Kafka, topics: &[String], start_budget: usize) -> Result<Source, KafkaError> {
     let context = Context { seen: Mutex::new(VecDeque::new()), closing: AtomicBool::new(false) };
     let consumer: BaseConsumer<Context> = consumer_config(kafka).create_with_context(context)?;
-    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-    consumer.subscribe(&topics)?;
+    subscribe(&consumer, topics)?;
     let (record_sender, records) = mpsc::channel(CHANNEL);
     let (control_sender, control) = mpsc::channel(64);
     let (commands, command_receiver) = std::sync::mpsc::channel();
     let budget = Arc::new(Budget::new(start_budget));
+    let (watched, ended) = std::sync::mpsc::channel();
     let poller = Poller {
         consumer,
+        topics: topics.to_vec(),
+        watched,
         records: record_sender,
         control: control_sender,
         commands: command_receiver,
@@ -91,6 +93,10 @@ pub(crate) fn start(kafka: &Kafka, topics: &[String], start_budget: usize) -> Re
     };
     let thread = std::thread::Builder::new().name("entail-poll".to_owned()).spawn(move || poller.run());
     let thread = thread.map_err(|_| KafkaError::ClientCreation("cannot start the poll thread".to_owned()))?;
+    let (kafka, topics, asking) = (kafka.clone(), topics.to_vec(), commands.clone());
+    let watch = move || unread::watch(&kafka, &topics, &asking, &ended);
+    let watching = std::thread::Builder::new().name("entail-group".to_owned()).spawn(watch);
+    drop(watching.map_err(|_| KafkaError::ClientCreation("cannot start the thread that watches the group".to_owned()))?);
     Ok(Source { records, control, commands, budget, thread })
 }
 
@@ -99,6 +105,10 @@ type Starting = (Assignment, Vec<TopicPartition>, oneshot::Receiver<BTreeMap<Top
 
 struct Poller {
     consumer: BaseConsumer<Context>,
+    topics: Vec<String>,
+    /// Dropped when this thread ends, and with it ends the one that watches the group.
+    #[expect(dead_code, reason = "dropping it is its use")]
+    watched: std::sync::mpsc::Sender<()>,
     records: mpsc::Sender<Fetched>,
     control: mpsc::Sender<Control>,
     commands: std::sync::mpsc::Receiver<Command>,
@@ -124,6 +134,7 @@ impl Poller {
                     Ok(Command::Commit(offsets)) => wanted.extend(offsets),
                     Ok(Command::Halt(partition)) => self.halt(partition),
                     Ok(Command::Watermarks(asked, answer)) => drop(answer.send(self.watermarks(asked))),
+                    Ok(Command::Rejoin) => self.rejoin(),
                     Ok(Command::Stop) | Err(std::sync::mpsc::TryRecvError::Disconnected) => return self.close(&wanted),
                     Err(std::sync::mpsc::TryRecvError::Empty) => break,
                 }
@@ -215,6 +226,17 @@ impl Poller {
             tracing::warn!(%error, %partition, "pausing");
         }
         self.halted.insert(partition);
+    }
+
+    /// Out of the group and into it again. A rebalance under way does as much.
+    fn rejoin(&self) {
+        let is_quiet = self.starting.is_none() && self.draining.is_none();
+        if is_quiet && self.consumer.context().seen.lock().is_ok_and(|seen| seen.is_empty()) {
+            self.consumer.unsubscribe();
+            if let Err(error) = subscribe(&self.consumer, &self.topics) {
+                self.tell(Control::Failed(format!("the group cannot be joined anew: {error}")));
+            }
+        }
     }
 
     /// Answers what the callback saw, one thing at a time.
@@ -385,6 +407,10 @@ impl Poller {
         self.consumer.context().closing.store(true, Ordering::Release);
         drop(self.consumer);
     }
+}
+
+fn subscribe(consumer: &BaseConsumer<Context>, topics: &[String]) -> Result<(), KafkaError> {
+    consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<&str>>())
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {

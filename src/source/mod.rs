@@ -20,6 +20,7 @@ use crate::config::Kafka;
 
 pub(crate) mod assigned;
 mod group;
+mod unread;
 
 pub(crate) use group::start;
 
@@ -74,6 +75,8 @@ pub(crate) enum Command {
     Halt(TopicPartition),
     /// How far these partitions reach now.
     Watermarks(Vec<TopicPartition>, oneshot::Sender<BTreeMap<TopicPartition, Watermarks>>),
+    /// Leave the group and join it anew: partitions stay that nobody reads (H42).
+    Rejoin,
     /// Commit what was asked for, leave the group, end.
     Stop,
 }

@@ -127,3 +127,29 @@ async fn h31_what_was_read_before_a_partition_left_is_not_worked_when_it_returns
     stop(&mut first).await;
     assert_whole(&shop, &first, 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h42_a_static_member_killed_while_it_gives_partitions_back_leaves_none_unread() {
+    let member = |name: &str| format!("group.instance.id: {name}, session.timeout.ms: 45000, fetch.wait.max.ms: 20");
+    let shop = Shop::open().await.extra(&format!("batch: {{ events: {BATCH} }}\n")).properties(&member("one"));
+    let held = held(&shop).await;
+    let mut first = shop.run("first", &[]);
+    first.until_log(READING_WAITS).await;
+    let shop = shop.properties(&member("two"));
+    let mut second = shop.run("second", &[]);
+    // Told what to give back, and not yet asking for the second half of the rebalance: what is in flight waits for the lock.
+    first.until_log("partitions are asked back").await;
+    first.signal("KILL");
+    first.exit(DEADLINE).await;
+    let shop = shop.properties(&member("one"));
+    let mut again = shop.run("again", &[]);
+    again.until_owner().await;
+    let_go(held).await;
+    produce(&shop, 2).await;
+    shop.until_caught_up().await;
+    let logs = [&again, &second].map(Worker::log);
+    assert!(logs.iter().any(|log| log.contains("no member of the group reads these")), "the moment was missed");
+    stop(&mut again).await;
+    stop(&mut second).await;
+    assert_whole(&shop, &second, 2).await;
+}
