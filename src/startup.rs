@@ -15,7 +15,7 @@ use crate::ledger::{self, Owner};
 use crate::model::{BindError, Model, Problem};
 use crate::newcomers::{self, Newcomers};
 use crate::rules::{self, Diagnostic, RuleSet, Severity, SourceFile};
-use crate::sink::{Access, ConnectError, SinkError};
+use crate::sink::{Access, ConnectError, Location, SinkError};
 use crate::source::assigned::Reader;
 use crate::watch;
 
@@ -97,16 +97,21 @@ pub async fn open(config: &Config, patience: Duration) -> Result<Databases, Star
     let deadline = Instant::now() + patience;
     let mut databases = Databases::default();
     for (service, location) in &config.databases {
-        let database = location.open().map_err(|source| StartError::Url { service: service.clone(), source })?;
-        while let Err(source) = databases.add(service, location.access, Arc::clone(&database)).await {
-            if !may_answer_later(&source) || Instant::now() >= deadline {
-                return Err(StartError::Database { service: service.clone(), source });
-            }
-            tracing::warn!(service, error = %chain(&source), "the database cannot be reached yet");
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
+        add(&mut databases, service, location, deadline).await?;
     }
     Ok(databases)
+}
+
+async fn add(databases: &mut Databases, service: &str, location: &Location, deadline: Instant) -> Result<(), StartError> {
+    let database = location.open().map_err(|source| StartError::Url { service: service.to_owned(), source })?;
+    while let Err(source) = databases.add(service, location.access, Arc::clone(&database)).await {
+        if !may_answer_later(&source) || Instant::now() >= deadline {
+            return Err(StartError::Database { service: service.to_owned(), source });
+        }
+        tracing::warn!(service, error = %chain(&source), "the database cannot be reached yet");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
 }
 
 /// Whether it is worth waiting: a wrong password does not become right by it.
@@ -156,24 +161,41 @@ pub async fn ledgers(model: &Model, migrate: bool) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The databases that keep a ledger, without a look at tables or rules: what must work when those are not as they should be.
+/// The databases that keep a ledger, as far as they answer.
+pub struct Keepers {
+    /// They are open.
+    pub databases: Databases,
+    /// Those that keep one.
+    pub ids: Vec<DatabaseId>,
+    /// Why others could not be asked.
+    pub silent: Vec<StartError>,
+}
+
+/// Opens the databases that may keep a ledger, without a look at tables or rules: what must work when those are not as they should be, and when some
+/// database is down.
 ///
 /// # Errors
-/// A database that cannot be used, or none with a ledger.
-pub async fn keepers(config: &Config, patience: Duration) -> Result<(Databases, Vec<DatabaseId>), StartError> {
-    let databases = open(config, patience).await?;
-    let (mut keepers, mut without) = (Vec::new(), None);
-    for (id, handle) in databases.iter().filter(|(_, handle)| handle.access == Access::Write) {
+/// If none can be used, or none has a ledger.
+pub async fn keepers(config: &Config, patience: Duration) -> Result<Keepers, StartError> {
+    let deadline = Instant::now() + patience;
+    let (mut databases, mut ids, mut silent) = (Databases::default(), Vec::new(), Vec::new());
+    for (service, location) in config.databases.iter().filter(|(_, location)| location.access == Access::Write) {
+        silent.extend(add(&mut databases, service, location, deadline).await.err());
+    }
+    let mut without = None;
+    for (id, handle) in databases.iter() {
         match ledger::exists(&*handle.database, &handle.name).await {
-            Ok(()) => keepers.push(id),
+            Ok(()) => ids.push(id),
             Err(source @ SinkError::NoLedger { .. }) => without = Some(StartError::Database { service: handle.name.clone(), source }),
-            Err(source) => return Err(StartError::Database { service: handle.name.clone(), source }),
+            Err(source) => silent.push(StartError::Database { service: handle.name.clone(), source }),
         }
     }
-    match without.filter(|_| keepers.is_empty()) {
-        Some(error) => Err(error),
-        None => Ok((databases, keepers)),
+    if ids.is_empty()
+        && let Some(error) = silent.pop().or(without)
+    {
+        return Err(error);
     }
+    Ok(Keepers { databases, ids, silent })
 }
 
 /// Puts references that the group has not run with into shadow. With `note`, the ledgers take down what it runs with.

@@ -8,14 +8,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::Format;
-use super::shared::{Global, bar, failed, runtime};
+use super::shared::{Global, bar, failed, runtime, silent};
 use crate::config::Config;
 use crate::databases::Handle;
 use crate::engine::Engine;
 use crate::error::Exit;
 use crate::ledger;
 use crate::release::{self, Rehearsal};
-use crate::startup::{self, StartError};
+use crate::startup::{self, Keepers, StartError};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -62,14 +62,14 @@ fn failing(handle: &Handle) -> impl Fn(crate::sink::SinkError) -> StartError {
 }
 
 async fn list(config: &Config, patience: Duration) -> Result<Exit, StartError> {
-    let (databases, keepers) = startup::keepers(config, patience).await?;
-    for id in keepers {
+    let Keepers { databases, ids, silent: unasked } = startup::keepers(config, patience).await?;
+    for id in ids {
         let handle = databases.handle(id);
         for latch in ledger::latches_now(&*handle.database, &config.kafka.group).await.map_err(failing(handle))? {
             println!("{}: {} ({})", latch.scope, latch.reason, latch.detail);
         }
     }
-    Ok(Exit::Done)
+    Ok(silent(&unasked).unwrap_or(Exit::Done))
 }
 
 async fn open(engine: &Engine, scope: &str, arguments: &Arguments) -> Result<Exit, StartError> {

@@ -125,6 +125,12 @@ pub(super) fn failed(error: &StartError) -> Exit {
     exit
 }
 
+/// Says which databases could not be asked; the exit code, if there are any.
+pub(super) fn silent(errors: &[StartError]) -> Option<Exit> {
+    let exits: Vec<Exit> = errors.iter().map(failed).collect();
+    exits.last().copied()
+}
+
 /// A bar on stderr, if that is a terminal.
 pub(super) fn bar(what: &str) -> Box<dyn Fn(u64, u64) + Send + Sync> {
     if !std::io::stderr().is_terminal() {

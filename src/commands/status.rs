@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::Format;
-use super::shared::{Global, failed, runtime};
+use super::shared::{Global, failed, runtime, silent};
 use crate::engine::{LARGE, PORTIONS, WHOLE};
-use crate::error::Exit;
+use crate::error::{Exit, chain};
 use crate::ledger::{self, Standing};
-use crate::startup::{self, StartError};
+use crate::startup::{self, Keepers, StartError};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -42,9 +42,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     };
     let group = &config.kafka.group;
     let parts = runtime()?.block_on(async {
-        let (databases, keepers) = startup::keepers(&config, arguments.wait).await?;
+        let Keepers { databases, ids, silent } = startup::keepers(&config, arguments.wait).await?;
         let mut parts = Vec::new();
-        for id in keepers {
+        for id in ids {
             let handle = databases.handle(id);
             let failed = |source| StartError::Database { service: handle.name.clone(), source };
             let standing = ledger::standing(&*handle.database, group).await.map_err(failed)?;
@@ -54,18 +54,19 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
             parts.push(Part { name: handle.name.clone(), standing, parked, new });
         }
         databases.close().await;
-        Ok::<_, StartError>(parts)
+        Ok::<_, StartError>((parts, silent))
     });
-    let parts = match parts {
+    let (parts, unasked) = match parts {
         Ok(parts) => parts,
         Err(error) => return Ok(failed(&error)),
     };
     match arguments.format {
-        Format::Json => println!("{}", as_json(group, &parts)),
+        Format::Json => println!("{}", as_json(group, &parts, &unasked)),
         Format::Text => print!("{}", as_text(group, &parts)),
     }
     let is_held = |part: &Part| !part.standing.latches.is_empty() || part.standing.pending.iter().any(|held| !goes_on(&held.reason));
-    Ok(if parts.iter().any(is_held) { Exit::Found } else { Exit::Done })
+    let held = if parts.iter().any(is_held) { Exit::Found } else { Exit::Done };
+    Ok(silent(&unasked).unwrap_or(held))
 }
 
 /// Whether a pending root needs nobody: it waits for its proof, or is worked in portions.
@@ -134,7 +135,7 @@ fn as_text(group: &str, parts: &[Part]) -> String {
     lines.join("\n") + "\n"
 }
 
-fn as_json(group: &str, parts: &[Part]) -> serde_json::Value {
+fn as_json(group: &str, parts: &[Part], unasked: &[StartError]) -> serde_json::Value {
     let part = |Part { name, standing, parked, new }: &Part| {
         let latches = standing
             .latches
@@ -161,5 +162,6 @@ fn as_json(group: &str, parts: &[Part]) -> serde_json::Value {
             "archive": {"rows": standing.archived, "undone": standing.undone, "oldest": standing.oldest},
         })
     };
-    json!({"group": group, "databases": parts.iter().map(part).collect::<Vec<_>>()})
+    let unasked: Vec<String> = unasked.iter().map(|error| chain(error)).collect();
+    json!({"group": group, "databases": parts.iter().map(part).collect::<Vec<_>>(), "unasked": unasked})
 }
