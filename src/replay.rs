@@ -132,6 +132,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, request: Request, stop: C
         config,
         reader,
         request,
+        partitions: ranges.keys().cloned().collect(),
         ranges,
         at: BTreeMap::new(),
         waitlist: Waitlist::default(),
@@ -225,6 +226,8 @@ struct Replay<'a> {
     reader: Arc<Reader>,
     request: Request,
     ranges: Ranges,
+    /// All partitions of the topics.
+    partitions: BTreeSet<TopicPartition>,
     at: BTreeMap<TopicPartition, i64>,
     waitlist: Waitlist,
     found: Found,
@@ -292,18 +295,21 @@ impl Replay<'_> {
                 }
             }
         }
-        let all: BTreeSet<TopicPartition> = self.ranges.keys().cloned().collect();
-        let wanted = self.waitlist.wanted(&all);
+        let wanted = self.waitlist.wanted(&self.partitions);
         if !wanted.is_empty() {
             let reader = Arc::clone(&self.reader);
             let asked = tokio::task::spawn_blocking(move || {
                 let end = |partition: TopicPartition| reader.watermarks(&partition).ok().map(|marks| (partition, marks.high));
-                wanted.into_iter().filter_map(end).collect()
+                let ends: BTreeMap<TopicPartition, i64> = wanted.partitions.into_iter().filter_map(end).collect();
+                let partitions = |topic: Arc<str>| reader.partitions(&topic).ok().map(|partitions| (topic, partitions));
+                (wanted.topics.into_iter().filter_map(partitions).collect::<BTreeMap<_, _>>(), ends)
             });
-            let ends = asked.await.map_err(|error| ReplayError::Broken(error.to_string()))?;
-            self.waitlist.set_barriers(&ends, &all);
+            let (topics, ends) = asked.await.map_err(|error| ReplayError::Broken(error.to_string()))?;
+            // Partitions that came meanwhile are not read here: what may stand on them is left waiting.
+            self.partitions.extend(topics.values().flatten().cloned());
+            self.waitlist.set_barriers(&topics.keys().cloned().collect(), &ends, &self.partitions);
         }
-        Ok(self.waitlist.take_proven(&all))
+        Ok(self.waitlist.take_proven(&self.partitions))
     }
 
     async fn work(&mut self, batch: Vec<Record>, retries: Vec<Retry>) -> Result<(), ReplayError> {

@@ -21,7 +21,7 @@ use crate::value::ColumnType;
 pub struct Marks(Mutex<BTreeMap<DatabaseId, u64>>);
 
 impl Marks {
-    /// Looks where a database's log ends now. A step back is an error once: whoever goes on after it has looked.
+    /// Looks where a database's log ends now. A step back is an error until it is [accepted](accept).
     ///
     /// # Errors
     /// [`SinkError::Rewound`], or those of the database.
@@ -29,12 +29,11 @@ impl Marks {
         // Taken before the question: others ask at the same time, and an older answer may come later.
         let before = self.of(id);
         let Some(now) = handle.database.log_end().await? else { return Ok(()) };
-        let Some(before) = before.filter(|before| *before > now) else {
-            self.raise(id, now);
-            return Ok(());
-        };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now);
-        Err(SinkError::Rewound { database: handle.name.clone(), before, now })
+        if let Some(before) = before.filter(|before| *before > now) {
+            return Err(SinkError::Rewound { database: handle.name.clone(), before, now });
+        }
+        self.raise(id, now);
+        Ok(())
     }
 
     /// Takes up where another process, or an earlier one, has seen a log end.
@@ -42,6 +41,10 @@ impl Marks {
         let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mark = marks.entry(id).or_default();
         *mark = (*mark).max(seen);
+    }
+
+    fn lower(&self, id: DatabaseId, now: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now);
     }
 
     fn of(&self, id: DatabaseId) -> Option<u64> {
@@ -58,6 +61,8 @@ pub struct Finding {
     pub reason: &'static str,
     /// More about it, and what to do.
     pub detail: String,
+    /// The database whose log took a step back, and where it ends: to be [accepted](accept) once the references are shut.
+    pub log_end: Option<(DatabaseId, u64)>,
 }
 
 /// Looks at every database. One that does not answer is passed over: nothing is concluded from silence.
@@ -69,13 +74,12 @@ pub async fn look(model: &Model, marks: &Marks) -> Vec<Finding> {
                 edges: edges(model, |entity| has(model, entity, id)),
                 reason: "other-database",
                 detail: format!("database `{}` is another one than at the start: {identity}, not {}", handle.name, handle.identity),
+                log_end: None,
             }),
             Ok(_) => {}
             Err(_) => continue,
         }
-        if let Err(error @ SinkError::Rewound { .. }) = marks.check(id, handle).await {
-            findings.push(rewound(model, id, &error));
-        }
+        findings.extend(marks.check(id, handle).await.err().and_then(|error| rewound(model, &error)));
     }
     for (id, _) in model.graph.nodes() {
         findings.extend(drifted(model, id).await);
@@ -83,39 +87,64 @@ pub async fn look(model: &Model, marks: &Marks) -> Vec<Finding> {
     findings
 }
 
-/// Compares the ends of the logs with what the ledgers remember of them, and keeps the present ones.
+/// Compares the ends of the logs with what the ledgers remember of them, and keeps the present ones. Of a log that took a step back the old end is
+/// kept: until the references are shut it is all that tells of it.
 ///
 /// # Errors
 /// Those of the databases.
 pub async fn remember(model: &Model, group: &str, marks: &Marks) -> Result<Vec<Finding>, SinkError> {
     let mut findings = Vec::new();
     for (id, handle) in model.databases.iter() {
-        let name = format!("end of the log of {}", handle.name);
-        let mut before = None;
+        let mut known = Vec::new();
         for target in model.targets() {
-            let known = ledger::identity(&*model.databases.handle(target).database, group, &name).await?;
-            before = before.max(known.and_then(|known| known.parse::<u64>().ok()));
+            known.push((target, ledger::identity(&*model.databases.handle(target).database, group, &name(handle)).await?));
         }
+        let of_ledgers = known.iter().filter_map(|(_, known)| known.as_ref()?.parse::<u64>().ok());
+        let before = of_ledgers.chain(marks.of(id)).max();
         // Not before: another worker may have seen it further on meanwhile.
         let Some(now) = handle.database.log_end().await? else { continue };
-        for target in model.targets() {
+        if let Some(before) = before.filter(|before| *before > now) {
+            findings.extend(rewound(model, &SinkError::Rewound { database: handle.name.clone(), before, now }));
+            continue;
+        }
+        for (target, known) in known {
             let mut session = model.databases.handle(target).database.begin().await?;
-            ledger::renew_identity(session.as_mut(), group, &name, &now.to_string()).await?;
+            ledger::replace_identity(session.as_mut(), group, &name(handle), known.as_deref(), &now.to_string()).await?;
             session.commit().await?;
         }
-        let error = before.filter(|before| *before > now).map(|before| SinkError::Rewound { database: handle.name.clone(), before, now });
-        findings.extend(error.map(|error| rewound(model, id, &error)));
-        if marks.of(id).is_none() {
-            marks.raise(id, now);
-        }
+        marks.raise(id, now);
     }
     Ok(findings)
 }
 
-fn rewound(model: &Model, id: DatabaseId, error: &SinkError) -> Finding {
+/// Believes a database again whose log took a step back: the references that ask it for parents are shut.
+///
+/// # Errors
+/// Those of the databases: then it is not believed yet.
+pub async fn accept(model: &Model, group: &str, marks: &Marks, (id, now): (DatabaseId, u64)) -> Result<(), SinkError> {
+    let name = name(model.databases.handle(id));
+    for target in model.targets() {
+        let mut session = model.databases.handle(target).database.begin().await?;
+        ledger::renew_identity(session.as_mut(), group, &name, &now.to_string()).await?;
+        session.commit().await?;
+    }
+    marks.lower(id, now);
+    Ok(())
+}
+
+/// Under which name the ledgers keep where a log ends.
+fn name(handle: &Handle) -> String {
+    format!("end of the log of {}", handle.name)
+}
+
+/// What a step back of a database's log concerns: every reference that asks it for parents. `None` of other errors.
+pub(crate) fn rewound(model: &Model, error: &SinkError) -> Option<Finding> {
+    let SinkError::Rewound { database, now, .. } = error else { return None };
+    let (id, _) = model.databases.iter().find(|(_, handle)| handle.name == *database)?;
     let is_parent = |edge: &Edge| has(model, model.graph.parent(edge), id);
     let edges = model.graph.edges().filter(|(_, edge)| edge.origin != Origin::Native && is_parent(edge)).map(|(id, _)| id).collect();
-    Finding { edges, reason: "source-rewound", detail: format!("{error}; {}", error.hint()) }
+    let detail = format!("{error}; {}", error.hint());
+    Some(Finding { edges, reason: "source-rewound", detail, log_end: Some((id, *now)) })
 }
 
 fn has(model: &Model, entity: EntityId, id: DatabaseId) -> bool {
@@ -140,28 +169,48 @@ async fn drifted(model: &Model, entity: EntityId) -> Option<Finding> {
         return None;
     }
     let error = SinkError::Drifted { table: bound.table.table_name().to_string(), columns: changed.join(", ") };
-    Some(Finding { edges: edges(model, |one| one == entity), reason: "schema-drift", detail: format!("{error}; {}", error.hint()) })
+    let detail = format!("{error}; {}", error.hint());
+    Some(Finding { edges: edges(model, |one| one == entity), reason: "schema-drift", detail, log_end: None })
 }
 
-/// Compares marks that were just read with those of the columns that the rules were bound to. `entities` are in the order in which they were asked.
+/// Compares marks that were just read with those of the tables that the rules were bound to. `entities` are in the order in which they were asked.
 pub(crate) fn compare(model: &Model, entities: &[EntityId], rows: &[Row]) -> Result<(), Trouble> {
-    let mut now: BTreeMap<(usize, &str), &str> = BTreeMap::new();
+    let mut now: BTreeMap<usize, BTreeMap<&str, &str>> = BTreeMap::new();
     for row in rows {
         let [Some(place), Some(column), Some(mark)] = row.as_slice() else { continue };
-        now.insert((place.parse().unwrap_or(usize::MAX), column), mark);
+        now.entry(place.parse().unwrap_or(usize::MAX)).or_default().insert(column, mark);
     }
     for (place, entity) in entities.iter().enumerate() {
         let bound = model.table(*entity);
-        let is_same =
-            |name: &&String| bound.table.column(name).map(|column| column.mark.as_str()) == now.get(&(place, name.as_str())).copied();
+        let mut now = now.remove(&place).unwrap_or_default();
+        let mark = now.remove("");
+        // Where columns have no marks, the table's own stands for them.
+        let has_marks = bound.table.columns().iter().any(|column| !column.mark.is_empty());
+        let is_same = |name: &&String| bound.table.column(name).map(|column| column.mark.as_str()) == now.get(name.as_str()).copied();
         let used = used(model, *entity);
-        let changed: Vec<&str> = used.iter().filter(|name| !is_same(name)).map(String::as_str).collect();
+        let changed: Vec<&str> = used.iter().filter(|name| has_marks && !is_same(name)).map(String::as_str).collect();
         if !changed.is_empty() {
             let error = SinkError::Drifted { table: bound.table.table_name().to_string(), columns: changed.join(", ") };
             return Err(Trouble { error, edges: edges(model, |one| one == *entity) });
         }
+        let then: BTreeMap<&str, &str> = bound.table.columns().iter().map(|column| (column.name.as_str(), column.mark.as_str())).collect();
+        if mark != Some(bound.table.mark.as_str()) || has_marks && then != now {
+            return Err(SinkError::Reshaped { table: bound.table.table_name().to_string() }.into());
+        }
     }
     Ok(())
+}
+
+/// What is concerned by a table to which the rules can no longer be bound.
+pub(crate) fn unbindable(model: &Model, table: &str, detail: String) -> Finding {
+    let is_it = |entity| model.table_if_any(entity).is_some_and(|bound| bound.table.table_name().to_string() == table);
+    let mut concerned = edges(model, is_it);
+    if concerned.is_empty() {
+        // Only native keys lead to it: from whatever is changed in its database.
+        let homes: BTreeSet<DatabaseId> = model.graph.nodes().filter(|(id, _)| is_it(*id)).map(|(id, _)| model.database_of(id)).collect();
+        concerned = edges(model, |entity| homes.iter().any(|home| has(model, entity, *home)));
+    }
+    Finding { edges: concerned, reason: "schema-drift", detail, log_end: None }
 }
 
 /// What is read of a table, asked for by conditions, or set.
@@ -271,9 +320,12 @@ mod tests {
         };
         let (first, second) = tokio::join!(first, second);
         assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
-        // A true step back is one, once.
-        early_gate.notify_one();
-        assert!(matches!(marks.check(id, &early).await, Err(SinkError::Rewound { before: 110, now: 100, .. })));
+        // A true step back is one, until it is accepted.
+        for _ in 0..2 {
+            early_gate.notify_one();
+            assert!(matches!(marks.check(id, &early).await, Err(SinkError::Rewound { before: 110, now: 100, .. })));
+        }
+        marks.lower(id, 100);
         early_gate.notify_one();
         assert!(marks.check(id, &early).await.is_ok());
     }

@@ -74,7 +74,7 @@ impl Changes {
         }
         let step = |((entity, edges, columns, through), rows): (Alike<'_>, Vec<StepRow>)| {
             let assignments = columns.into_iter().enumerate().map(|(place, column)| (column.clone(), Assignment::PerRow(place)));
-            let step = Step { entity, edges, action: StepAction::Update(assignments.collect()), rows };
+            let step = Step { entity, edges, action: StepAction::Update(assignments.collect()), rows, is_early: false };
             Followed { step, through: through.iter().copied().collect() }
         };
         steps.into_iter().map(step).collect()
@@ -99,7 +99,7 @@ impl Changes {
             let assignments: Vec<_> = assignments.iter().zip(left).filter(|(_, left)| *left).map(|(one, _)| one.clone()).collect();
             let rows = rows.into_iter().cloned().collect();
             (!assignments.is_empty())
-                .then(|| Cow::Owned(Step { action: StepAction::Update(assignments), rows, edges: step.edges.clone(), entity: step.entity }))
+                .then(|| Cow::Owned(Step { action: StepAction::Update(assignments), rows, edges: step.edges.clone(), ..*step }))
         };
         parts.into_iter().filter_map(part).collect()
     }
@@ -184,7 +184,13 @@ pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Ste
             for image in found {
                 let (Some(child), Some(held)) = (TableRef::key_of(key, &image), TableRef::key_of(&edge.columns, &image)) else { continue };
                 let row = (edge.child, child);
-                let Some(parent) = parents.get(&held).filter(|_| !goes.contains(&row)) else { continue };
+                let Some(parent) = parents.get(&held) else { continue };
+                if goes.contains(&row) {
+                    if !parent.is_first && edge.columns.iter().any(|column| key.contains(column)) {
+                        return Err(blame(is_elsewhere_then().into()));
+                    }
+                    continue;
+                }
                 if !changes.rows.contains_key(&row) {
                     let exceeded = |limit| blame(SinkError::Exceeded { limit, reference: edge.name.clone() }.into());
                     left.take(parent.root, id).map_err(exceeded)?;
@@ -196,6 +202,11 @@ pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Ste
         }
     }
     Ok(changes)
+}
+
+/// A row is to go, and before its turn comes a native key gives it another key: it would not be found.
+fn is_elsewhere_then() -> SinkError {
+    SinkError::Swallowed { what: "deleting rows whose keys follow others".to_owned(), expected: 1, got: 0 }
 }
 
 /// The native keys that follow what changes in a row.

@@ -43,6 +43,20 @@ pub(crate) async fn apply(
     archiving: &Archiving<'_>,
     room: &Room,
 ) -> Result<Vec<Step>, Trouble> {
+    let (early, late) = steps.split_at(steps.partition_point(|step| step.is_early));
+    // No column of theirs is one by which others know the row: nothing follows them.
+    let mut followed = apply_in_turn(model, sessions, early, archiving, room).await?;
+    followed.extend(apply_in_turn(model, sessions, late, archiving, room).await?);
+    Ok(followed)
+}
+
+async fn apply_in_turn(
+    model: &Model,
+    sessions: &mut Sessions,
+    steps: &[Step],
+    archiving: &Archiving<'_>,
+    room: &Room,
+) -> Result<Vec<Step>, Trouble> {
     let changes = follow::changes(model, sessions, steps, room).await?;
     let followed = changes.followed();
     let all = || steps.iter().map(|step| (step, &step.edges)).chain(followed.iter().map(|followed| (&followed.step, &followed.through)));
@@ -95,6 +109,7 @@ fn blame(step: &Step, behind: &[EdgeId], error: SinkError) -> Trouble {
         | SinkError::Paused { .. }
         | SinkError::Rewound { .. }
         | SinkError::Drifted { .. }
+        | SinkError::Reshaped { .. }
         | SinkError::Standby => false,
     };
     Trouble { error, edges: if at_fault { behind.to_vec() } else { Vec::new() } }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::job::{Failure, Job};
 use crate::databases::DatabaseId;
-use crate::graph::{EdgeId, TargetId};
+use crate::graph::TargetId;
 use crate::plan::Plan;
 use crate::resolve::{Asked, Presence, Trouble};
 use crate::rules::EntityId;
-use crate::sink::{TableRef, statement};
+use crate::sink::{SinkError, TableRef, statement};
 use crate::watch;
 
 impl Job<'_> {
@@ -18,8 +18,9 @@ impl Job<'_> {
         let doubted = self.doubted(asked, presence);
         for (id, targets) in doubted {
             let handle = self.model.databases.handle(id);
-            let edges: Vec<EdgeId> = targets.iter().flat_map(|target| self.edges_at(*target)).collect();
-            self.engine.marks.check(id, handle).await.map_err(|error| Trouble { error, edges })?;
+            // Whatever the batch asked for: no reference may ask a database for parents that has lost some.
+            let edges = |error: &SinkError| watch::rewound(self.model, error).map(|finding| finding.edges).unwrap_or_default();
+            self.engine.marks.check(id, handle).await.map_err(|error| Trouble { edges: edges(&error), error })?;
             let parents: BTreeSet<EntityId> = targets.iter().map(|target| self.model.graph.target(*target).entity).collect();
             let parents: Vec<EntityId> = parents.into_iter().collect();
             let Some(statement) = statement::marks(handle.database.dialect(), &self.tables(&parents)) else { continue };
@@ -40,8 +41,9 @@ impl Job<'_> {
         doubted
     }
 
-    /// Looks at the columns of what is about to change. Its rows are locked, so the columns stay what they are to the commit (H74).
-    pub(super) async fn look_at_the_columns(&mut self, plan: &Plan) -> Result<(), Failure> {
+    /// Looks at the tables of what is about to change. Their rows are locked, so the columns stay what they are to the commit (H74). Once they have
+    /// changed, so do the native keys that lead to them (H64).
+    pub(super) async fn look_at_the_tables(&mut self, plan: &Plan) -> Result<(), Failure> {
         let mut changing: BTreeMap<DatabaseId, BTreeSet<EntityId>> = BTreeMap::new();
         for step in &plan.steps {
             changing.entry(self.model.database_of(step.entity)).or_default().insert(step.entity);

@@ -9,7 +9,7 @@ use super::{note, rescue, subjects};
 use crate::apply;
 use crate::change::TopicPartition;
 use crate::databases::DatabaseId;
-use crate::graph::{EdgeId, Origin, TargetId};
+use crate::graph::{Edge, EdgeId, Origin, TargetId};
 use crate::ledger::{self, Latch};
 use crate::model::Model;
 use crate::plan::{self, Assignment, Blocked, Bounds, Collected, Fate, Plan, Reduced, Root, RootId, Scope, Step, StepAction};
@@ -201,18 +201,22 @@ impl Job<'_> {
             self.count_shadow(&would, &plan);
         }
         self.latch_the_exceeded(&plan);
-        self.look_at_the_columns(&plan).await?;
+        self.look_at_the_tables(&plan).await?;
         self.check_defaults(&plan).await?;
         let cascades = judged.cascade_ids(self);
         let archiving = apply::Archiving { group: &self.engine.owner.group, keep: self.engine.keep, cascades: &cascades };
-        let (rows_per_event, is_smallest) = (self.rows_per_event(), self.is_smallest());
-        let most = if is_smallest { usize::try_from(rows_per_event).unwrap_or(usize::MAX) } else { self.engine.rows_per_transaction };
-        let room = apply::Room::beside(&plan, rows_per_event, bounds.window, most);
+        let is_smallest = self.is_smallest();
+        let most =
+            if is_smallest { usize::try_from(self.rows_per_event()).unwrap_or(usize::MAX) } else { self.engine.rows_per_transaction };
+        let room = apply::Room::beside(&plan, &bounds, most);
         plan.followed = match apply::apply(self.model, &mut self.sessions, &plan.steps, &archiving, &room).await {
-            // Whose rows they are shows when each root is worked by itself.
-            Err(Trouble { error: SinkError::Exceeded { .. }, .. }) if !is_smallest => return Err(Failure::TooMany),
+            // Whose rows they are, and which stand in each other's way, shows when each root is worked by itself.
+            Err(Trouble { error: SinkError::Exceeded { .. } | SinkError::Swallowed { .. }, .. }) if !is_smallest => {
+                return Err(Failure::TooMany);
+            }
             done => done?,
         };
+        self.look_at_the_tables(&plan).await?;
         Ok(plan)
     }
 
@@ -348,11 +352,10 @@ impl Job<'_> {
         let window = self.model.graph.edges().map(|(id, edge)| (id, left(&edge.name))).collect();
         let (latched, scope, is_dry) = (self.latched.clone(), Scope::Enforced, self.authority.is_dry());
         let (rows_per_event, released) = match self.authority {
-            Authority::Rehearsal { .. } => (REHEARSED, (0, BTreeSet::new())),
+            Authority::Rehearsal { .. } => (REHEARSED, BTreeMap::new()),
             Authority::Owner(_) | Authority::Replay { .. } => {
-                let is_allowed = |edge: &EdgeId| self.allowed.contains_key(&self.model.graph.edge(*edge).name);
-                let edges = self.model.graph.edges().map(|(edge, _)| edge).filter(is_allowed).collect();
-                (limits.rows_per_event, (self.rows_released(), edges))
+                let allowed = |(id, edge): (EdgeId, &Edge)| Some((id, *self.allowed.get(&edge.name)?));
+                (limits.rows_per_event, self.model.graph.edges().filter_map(allowed).collect())
             }
         };
         Ok(Bounds { rows_per_event, released, latched, window, scope, is_dry })

@@ -12,7 +12,7 @@ use crate::databases::DatabaseId;
 use crate::error::Disposition;
 use crate::graph::{EdgeId, TargetId};
 use crate::ledger::{self, Epoch, Latch, Owner, Pending};
-use crate::model::Model;
+use crate::model::{BindError, Model};
 use crate::newcomers::Newcomers;
 use crate::plan::Seen;
 use crate::resolve::{self, Trouble};
@@ -240,6 +240,7 @@ impl WorkError {
 }
 
 /// The stages together.
+#[derive(Clone)]
 pub struct Engine {
     /// Rules, graph and tables.
     pub model: Arc<Model>,
@@ -268,6 +269,15 @@ impl Engine {
         Self { model, newcomers: None, marks, sizes, owner, keep, rows_per_transaction, rows_per_portion }
     }
 
+    /// The same engine, with its rules bound to the tables as they are now.
+    ///
+    /// # Errors
+    /// Those of the binding.
+    pub async fn rebind(&self) -> Result<Self, BindError> {
+        let model = Model::bind(self.model.rules.clone(), self.model.databases.clone()).await?;
+        Ok(Self { model: Arc::new(model), ..self.clone() })
+    }
+
     /// Works a batch. References whose tables or actions cannot work are latched, and the batch goes on without them.
     ///
     /// # Errors
@@ -288,6 +298,7 @@ impl Engine {
                     }
                     if !authority.is_dry() {
                         self.shut(&trouble.edges, &new).await.map_err(WorkError::Sink)?;
+                        self.accept(watch::rewound(&self.model, &trouble.error).as_ref()).await.map_err(WorkError::Sink)?;
                     }
                     shut.extend(trouble.edges);
                     latched.extend(new);
@@ -334,6 +345,9 @@ impl Engine {
         if trouble.error.disposition() == Disposition::Retry {
             return BTreeSet::new();
         }
+        if let Some(finding) = watch::rewound(&self.model, &trouble.error) {
+            return watch::latches(&self.model, &finding);
+        }
         let reason = if let SinkError::Exceeded { limit, .. } = &trouble.error { limit.reason() } else { "halted" };
         trouble.edges.iter().map(|edge| latch(&self.model, *edge, reason, &trouble.error.to_string())).collect()
     }
@@ -343,7 +357,16 @@ impl Engine {
     /// # Errors
     /// Those of the databases.
     pub async fn halt(&self, finding: &Finding) -> Result<(), SinkError> {
-        self.shut(&finding.edges, &watch::latches(&self.model, finding)).await
+        self.shut(&finding.edges, &watch::latches(&self.model, finding)).await?;
+        self.accept(Some(finding)).await
+    }
+
+    /// A step back of a log is known of from now on by the latches.
+    async fn accept(&self, finding: Option<&Finding>) -> Result<(), SinkError> {
+        match finding.and_then(|finding| finding.log_end) {
+            Some(log_end) => watch::accept(&self.model, &self.owner.group, &self.marks, log_end).await,
+            None => Ok(()),
+        }
     }
 
     /// Shuts latches in a transaction of their own, in the databases of the references' children.

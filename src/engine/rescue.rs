@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Authority;
 use super::job::{Failure, Job};
 use super::judge::Judged;
 use super::subjects::{State, Subject};
@@ -19,7 +18,7 @@ use crate::plan::{Plan, RootId};
 use crate::resolve::Trouble;
 use crate::rules::{EntityId, Mode, OnDelete};
 use crate::sink::statement::{self, Selection};
-use crate::sink::{SinkError, TableRef, image};
+use crate::sink::{Session, SinkError, TableRef, image};
 use crate::undo::Owed;
 use crate::value::Key;
 
@@ -39,7 +38,7 @@ struct Taken {
 
 /// Puts back what earlier attempts at the roots of this batch took below rows that live on. Returns the databases in which it did.
 pub(super) async fn rescue(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Result<BTreeSet<DatabaseId>, Failure> {
-    if !matches!(job.authority, Authority::Owner(_)) {
+    if job.authority.is_dry() {
         return Ok(BTreeSet::new());
     }
     let roots = finished(job, judged, plan);
@@ -141,7 +140,10 @@ async fn living(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades
         if model.graph.edges().any(|(_, edge)| edge.child == target.entity && !edge.archive) {
             continue;
         }
-        let found = rows_of(model, target_id, &keys).await?;
+        // It lives to the end of the transaction: who deletes it then finds the rows that are put back under it.
+        let is_ours = model.graph.edges().any(|(_, edge)| edge.child == target.entity && edge.mode == Mode::Enforce);
+        let session = job.sessions.get_mut(&model.table(target.entity).database).filter(|_| is_ours);
+        let found = rows_of(model, target_id, &keys, session.map(|session| &mut **session)).await?;
         // In a database that this batch does not reach, these cascades have taken nothing.
         let Some(session) = job.sessions.get_mut(&model.table(target.entity).database) else {
             living.extend(found.into_keys().map(|key| (target_id, key)));
@@ -159,8 +161,13 @@ async fn living(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades
     Ok(living)
 }
 
-/// The rows that have these values now: value and key.
-async fn rows_of(model: &Model, target: TargetId, keys: &[&Key]) -> Result<BTreeMap<Key, Key>, Failure> {
+/// The rows that have these values now: value and key. With a session, locked in its transaction.
+async fn rows_of(
+    model: &Model,
+    target: TargetId,
+    keys: &[&Key],
+    mut session: Option<&mut (dyn Session + 'static)>,
+) -> Result<BTreeMap<Key, Key>, Failure> {
     let target = model.graph.target(target);
     let bound = model.table(target.entity);
     let database = &model.databases.handle(bound.database).database;
@@ -169,11 +176,16 @@ async fn rows_of(model: &Model, target: TargetId, keys: &[&Key]) -> Result<BTree
     let mut found = BTreeMap::new();
     for page in keys.chunks(PAGE) {
         let parts: Vec<&[String]> = page.iter().map(|key| key.parts()).collect();
+        let lock = session.is_some();
         let selection =
-            Selection { table: &bound.table, by: &target.columns, keys: &parts, when: &[], read: &read, lock: false, limit: page.len() };
+            Selection { table: &bound.table, by: &target.columns, keys: &parts, when: &[], read: &read, lock, limit: page.len() };
         let Some(question) = statement::select(database.dialect(), &selection) else { continue };
-        for row in database.read(&question).await.map_err(Trouble::from)? {
-            let image = bound.table.image(&read, &row);
+        let rows = match &mut session {
+            Some(session) => session.query(&question).await,
+            None => database.read(&question).await,
+        };
+        for row in rows.map_err(Trouble::from)? {
+            let image = bound.table.image(&read, row.get(..read.len()).unwrap_or_default());
             found.extend(TableRef::key_of(&target.columns, &image).zip(TableRef::key_of(own, &image)));
         }
     }

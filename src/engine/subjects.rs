@@ -76,6 +76,12 @@ async fn mark_undone(job: &mut Job<'_>, subjects: &mut [Subject]) -> Result<(), 
 /// Looks once more before the commits: what was undone while this batch was worked may have brought back the very rows that it took.
 pub(super) async fn look_for_undone(job: &mut Job<'_>, subjects: &[Subject]) -> Result<(), Failure> {
     let roots: Vec<&Subject> = subjects.iter().filter(|subject| matches!(subject.state, State::Root(_))).collect();
+    let partitions = roots.iter().map(|subject| subject.candidate.cause.partition.clone()).collect();
+    let (group, model) = (job.engine.owner.group.clone(), job.model);
+    for (id, session) in &mut job.sessions {
+        let dialect = model.databases.handle(*id).database.dialect();
+        ledger::hold(session.as_mut(), dialect, &group, &partitions, false).await?;
+    }
     if undone(job, &roots).await?.is_empty() {
         return Ok(());
     }

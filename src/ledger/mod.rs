@@ -30,12 +30,12 @@ pub use known::{Known, forget_references, known_references, note_references, pro
 pub use latches::{EVERYTHING, GAP, Latch, PAUSE, PAUSED, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
 pub use operations::{allow, allowances, count_shadow, decide, last_decision, pause, resume, spend};
-pub use pending::{Pending, PendingKind, park, pending, pending_by_key, settle};
-pub use progress::{ANEW, Reached, Taken, advance, identity, pin_identity, progress, renew_identity, take};
+pub use pending::{Pending, PendingKind, adopt, park, pending, pending_by_key, settle};
+pub use progress::{ANEW, Reached, Taken, advance, identity, pin_identity, progress, renew_identity, replace_identity, take};
 pub use purge::{Purge, purge, to_purge};
 pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, replica_rows, rows_of};
 pub use standing::{Done, Held, Progress, Standing, parked, standing};
-pub use undone::{UndoneRoot, forget_undone, spare, undone};
+pub use undone::{UndoneRoot, forget_undone, hold, spare, undone};
 
 /// The version of a partition's ownership: an older one can commit nothing (H31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

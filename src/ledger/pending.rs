@@ -1,6 +1,6 @@
 //! Roots that wait or are parked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::change::{Position, SourcePosition, TopicPartition};
 use crate::sink::statement::{Dialect, over_list};
-use crate::sink::{Database, Row, Session, SinkError};
+use crate::sink::{Database, Row, Session, SinkError, Statement};
 use crate::value::Key;
 
 /// A root that waits or is parked.
@@ -107,6 +107,26 @@ pub async fn settle(
         some(roots.iter().map(|(_, _, key)| key_text(key))),
     ];
     execute(session, over_list(dialect, "settling pending roots", sql, columns, vec![text(group)])).await
+}
+
+/// Gives an entity's pending roots to the first partition of its topic, if they were told on a topic that nobody reads any more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn adopt<T>(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    (entity, topic): (&str, &str),
+    topics: &BTreeMap<String, T>,
+) -> Result<(), SinkError> {
+    let sql = "SELECT DISTINCT topic FROM entail_pending WHERE group_id = $1 AND entity = $2";
+    let told_on = session.query(&Statement::fixed("reading the topics of pending roots", sql, vec![text(group), text(entity)])).await?;
+    let left: Vec<String> = told_on.iter().map(|row| cell(row, 0).to_owned()).filter(|topic| !topics.contains_key(topic)).collect();
+    let sql = "UPDATE entail_pending SET topic = $3, \"partition\" = 0
+        WHERE group_id = $1 AND entity = $2 AND topic IN (SELECT {c0} FROM {list})";
+    let binds = vec![text(group), text(entity), text(topic)];
+    execute(session, over_list(dialect, "adopting pending roots", sql, vec![some(left.iter())], binds)).await
 }
 
 /// A page of the pending roots of these partitions: at most `limit`, those behind `after`.

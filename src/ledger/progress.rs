@@ -151,3 +151,14 @@ pub async fn renew_identity(session: &mut dyn Session, group: &str, name: &str, 
     }
     Ok(before)
 }
+
+/// Keeps something else under a name, unless somebody has done so since it was read.
+///
+/// # Errors
+/// Those of the database.
+pub async fn replace_identity(session: &mut dyn Session, group: &str, name: &str, known: Option<&str>, now: &str) -> Result<(), SinkError> {
+    let Some(known) = known else { return pin_identity(session, group, name, now).await.map(drop) };
+    let sql = "UPDATE entail_identity SET identity = $3 WHERE group_id = $1 AND name = $2 AND identity = $4";
+    let values = vec![text(group), text(name), text(now), text(known)];
+    session.execute(&Statement::fixed("renewing an identity", sql, values)).await.map(drop)
+}

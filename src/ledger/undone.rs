@@ -1,6 +1,6 @@
 //! What was undone: not done again by what had been told before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Told, cell, key_text, number, parts_text, query, read_key, read_list, read_source, some, source_text, text};
@@ -26,6 +26,33 @@ pub struct UndoneRoot {
     pub below: NextOffset,
 }
 
+/// Holds the progress of partitions, so that an undo and a batch under way wait for each other: a batch that passes is found by the undo, and an undo
+/// that passes by the batch. Takeovers do not wait. In SQLite there is one writer anyway.
+///
+/// # Errors
+/// Those of the database.
+pub async fn hold(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    partitions: &BTreeSet<TopicPartition>,
+    is_undo: bool,
+) -> Result<(), SinkError> {
+    if dialect == Dialect::Sqlite {
+        return Ok(());
+    }
+    let lock = if is_undo { "UPDATE" } else { "KEY SHARE" };
+    let sql = format!(
+        "SELECT p.topic FROM {{list}} JOIN entail_progress AS p ON p.group_id = $1 AND p.topic = {{c0}} AND p.\"partition\" = CAST({{c1}} AS bigint)
+        ORDER BY p.topic, p.\"partition\" FOR {lock} OF p"
+    );
+    let columns = vec![
+        some(partitions.iter().map(|partition| &*partition.topic)),
+        some(partitions.iter().map(|partition| partition.partition.to_string())),
+    ];
+    query(session, over_list(dialect, "holding the progress", &sql, columns, vec![text(group)])).await.map(drop)
+}
+
 /// Marks the roots of cascades that are undone: what the group has read of them by now does not cascade again.
 ///
 /// # Errors
@@ -41,7 +68,23 @@ pub async fn spare(session: &mut dyn Session, dialect: Dialect, group: &str, cas
             *known = (told, cause);
         }
     }
+    let partitions = last.keys().map(|(.., partition)| partition.clone()).collect();
+    hold(session, dialect, group, &partitions, true).await?;
     let roots: Vec<(&Told, &Position)> = last.values().map(|(told, cause)| (*told, cause)).collect();
+    // A later one may have been undone before this one: what was told of it stays old.
+    let asked: Vec<_> = last.keys().map(|(entity, columns, key, _)| ((*entity).clone(), (*columns).clone(), (*key).clone())).collect();
+    let known = undone(session, dialect, group, &asked).await?;
+    let source = |(told, cause): &(&Told, &Position)| {
+        let is_it = |one: &&UndoneRoot| {
+            (&one.entity, &one.columns, Some(&one.key), &one.partition)
+                == (&told.root_entity, &told.root_columns, told.root_key.as_ref(), &cause.partition)
+        };
+        let before = known.iter().find(is_it).and_then(|one| one.source.as_ref());
+        let is_later = |before: &&SourcePosition| {
+            told.root_source.as_ref().is_none_or(|source| before.compare(source) == Some(std::cmp::Ordering::Greater))
+        };
+        source_text(before.filter(is_later).or(told.root_source.as_ref()))
+    };
     let news = |next: &str, cause: &str| format!("CASE WHEN {next} > {cause} THEN {next} ELSE {cause} + 1 END");
     let sql = format!(
         "INSERT INTO entail_undone (group_id, entity, columns, root_key, topic, \"partition\", source, below)
@@ -59,7 +102,7 @@ pub async fn spare(session: &mut dyn Session, dialect: Dialect, group: &str, cas
         some(roots.iter().map(|(_, cause)| &*cause.partition.topic)),
         some(roots.iter().map(|(_, cause)| cause.partition.partition.to_string())),
         some(roots.iter().map(|(_, cause)| cause.offset.to_string())),
-        some(roots.iter().map(|(told, _)| source_text(told.root_source.as_ref()))),
+        some(roots.iter().map(source)),
     ];
     super::execute(session, over_list(dialect, "sparing what is undone", &sql, columns, vec![text(group)])).await
 }

@@ -16,6 +16,7 @@ mod moves;
 mod order;
 mod portion;
 mod reduce;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -194,6 +195,8 @@ pub struct Step {
     pub action: StepAction,
     /// Sorted by key, no repeats.
     pub rows: Vec<StepRow>,
+    /// It changes rows that another root changes too: it is written and kept before all that is not early.
+    pub is_early: bool,
 }
 
 /// What a step does.

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::consequence::{Consequence, assigned, consequence, is_change, sets_default};
+use super::consequence::{Consequence, consequence, is_change, sets_default};
 use super::expand::{columns_key, from_root};
 use super::portion;
-use super::{Assignment, ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Scope, Seen, Step, StepAction, StepRow, Verified};
+use super::{ChildRow, Collected, Fate, Plan, Root, RootId, RowId, Scope, Seen, Verified};
 use crate::graph::{Edge, EdgeId, Graph, Origin, TargetId};
-use crate::rules::{EntityId, Mode, OnDelete};
+use crate::rules::{Mode, OnDelete};
 use crate::value::{Cell, Key};
 
 /// Whether a reference acts on rows whose parent has this fate (rather than only counting them).
@@ -23,8 +23,8 @@ pub fn acts(edge: &Edge, fate: &Fate) -> bool {
 pub struct Bounds {
     /// Rows that one root may touch.
     pub rows_per_event: u64,
-    /// Rows that a root may touch instead, if they are all reached through these references, which a person has released.
-    pub released: (u64, BTreeSet<EdgeId>),
+    /// References that a person has released, with the rows that may still go: a root that reaches its rows through these alone may touch as many.
+    pub released: BTreeMap<EdgeId, u64>,
     /// References that are shut.
     pub latched: BTreeSet<EdgeId>,
     /// Rows that each reference may still touch in its window.
@@ -56,9 +56,10 @@ pub enum Blocked {
 
 impl Bounds {
     /// Rows that a root may touch which reaches these references.
-    pub fn rows_of_root<'a>(&self, mut edges: impl Iterator<Item = &'a EdgeId>) -> u64 {
-        let (more, released) = &self.released;
-        if edges.all(|edge| released.contains(edge)) { self.rows_per_event.max(*more) } else { self.rows_per_event }
+    pub fn rows_of_root<'a>(&self, edges: impl Iterator<Item = &'a EdgeId>) -> u64 {
+        let rows: Option<BTreeMap<EdgeId, u64>> = edges.map(|edge| Some((*edge, *self.released.get(edge)?))).collect();
+        let more = rows.map_or(0, |rows| rows.into_values().fold(0, u64::saturating_add));
+        self.rows_per_event.max(more)
     }
 
     /// What a root is over that reaches so many rows by each reference, if anything.
@@ -73,13 +74,14 @@ impl Bounds {
 
 /// What is to be done with one row.
 #[derive(Debug, Clone)]
-struct Touch {
-    root: RootId,
-    delete: Option<EdgeId>,
-    updates: BTreeMap<EdgeId, Fate>,
+pub(super) struct Touch {
+    /// The root by which it goes; of a row that stays, the first that changes it.
+    pub(super) root: RootId,
+    pub(super) delete: Option<EdgeId>,
+    pub(super) updates: BTreeMap<EdgeId, (RootId, Fate)>,
 }
 
-type Touches = BTreeMap<RowId, Touch>;
+pub(super) type Touches = BTreeMap<RowId, Touch>;
 
 /// Makes the plan.
 #[must_use]
@@ -159,15 +161,14 @@ fn merge(all: &mut Touches, more: &Touches) {
                 all.insert(*row, touch.clone());
             }
             Some(known) => {
-                known.delete = known.delete.or(touch.delete);
-                known.updates.extend(touch.updates.iter().map(|(edge, fate)| (*edge, fate.clone())));
+                if known.delete.is_none() && touch.delete.is_some() {
+                    (known.root, known.delete) = (touch.root, touch.delete);
+                }
+                known.updates.extend(touch.updates.iter().map(|(edge, update)| (*edge, update.clone())));
             }
         }
     }
 }
-
-/// What makes one step of many touches, in the order of the steps: rank, whether it deletes, native rank, table, references, action.
-type StepKey = (usize, bool, usize, EntityId, Vec<EdgeId>, StepAction);
 
 /// One root's subtree.
 #[derive(Default)]
@@ -177,6 +178,8 @@ struct Walk {
     orphans: BTreeMap<EdgeId, u64>,
     /// Rows that are left alone now: they change another time, if at all.
     looked_at: BTreeSet<RowId>,
+    /// The references by which they were come to.
+    looked_by: BTreeSet<EdgeId>,
     /// Those of them that go then.
     goes_later: BTreeSet<RowId>,
 }
@@ -200,14 +203,14 @@ struct How {
     in_shadow: bool,
 }
 
-struct Planner<'a> {
-    graph: &'a Graph,
-    collected: &'a Collected,
+pub(super) struct Planner<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) collected: &'a Collected,
     bounds: &'a Bounds,
     /// Keys whose children were not followed further down when they were read.
     spared: BTreeSet<(TargetId, Key)>,
     /// Rows that stay for a later portion.
-    incomplete: BTreeSet<RowId>,
+    pub(super) incomplete: BTreeSet<RowId>,
 }
 
 impl Planner<'_> {
@@ -324,6 +327,7 @@ impl Planner<'_> {
         for row in rows {
             if how.hands_off {
                 walk.looked_at.insert(*row);
+                walk.looked_by.insert(edge_id);
                 if deletes && walk.goes_later.insert(*row) {
                     open.push((*row, how));
                 }
@@ -340,11 +344,11 @@ impl Planner<'_> {
                     open.push((*row, how));
                     *walk.per_edge.entry(edge_id).or_default() += 1;
                 }
-            } else if touch.updates.insert(edge_id, fate.clone()).is_none() {
+            } else if touch.updates.insert(edge_id, (root, fate.clone())).is_none() {
                 *walk.per_edge.entry(edge_id).or_default() += 1;
             }
         }
-        let limit = self.bounds.rows_of_root(walk.per_edge.keys());
+        let limit = self.bounds.rows_of_root(walk.per_edge.keys().chain(&walk.looked_by));
         if u64::try_from(walk.touches.len() + walk.looked_at.len()).unwrap_or(u64::MAX) > limit {
             return Err(Blocked::RowsPerEvent(edge_id));
         }
@@ -382,48 +386,8 @@ impl Planner<'_> {
     }
 
     /// Those of them at which defaults may point.
-    fn vacated_by(&self, row: RowId) -> impl Iterator<Item = (TargetId, Key)> {
+    pub(super) fn vacated_by(&self, row: RowId) -> impl Iterator<Item = (TargetId, Key)> {
         self.values(row).filter(|(target, _)| self.graph.edges_at(*target).any(|(_, edge)| sets_default(edge)))
-    }
-
-    /// Groups the touches into steps, children before parents.
-    fn finish(&self, touches: Touches, plan: &mut Plan) {
-        // A row that stays for a later portion goes too: a default that names it would be given to the same rows for ever.
-        plan.vacated.extend(self.incomplete.iter().flat_map(|row| self.vacated_by(*row)));
-        // Within a cycle, rows let go before others are deleted: a native key would change them behind us otherwise.
-        let mut steps: BTreeMap<StepKey, Vec<StepRow>> = BTreeMap::new();
-        for (row, touch) in touches {
-            let (entity, child) = self.collected.row(row);
-            if touch.delete.is_some() {
-                plan.vacated.extend(self.vacated_by(row));
-            }
-            *plan.rows.entry(touch.root).or_default() += 1;
-            let (edges, action, new) = match touch.delete {
-                Some(edge) => (vec![edge], StepAction::Delete, Vec::new()),
-                None => self.merged(&touch.updates),
-            };
-            let still = edges.iter().flat_map(|edge| texts(&self.graph.edge(*edge).columns, child)).collect();
-            let step_row = StepRow { key: child.key.clone(), still, new, root: touch.root };
-            let deletes = action == StepAction::Delete;
-            let place = (self.graph.rank(*entity), deletes, self.graph.native_rank(*entity), *entity, edges, action);
-            steps.entry(place).or_default().push(step_row);
-        }
-        for ((_, _, _, entity, edges, action), mut rows) in steps {
-            rows.sort();
-            plan.steps.push(Step { entity, edges, action, rows });
-        }
-    }
-
-    /// The updates of one row as one.
-    fn merged(&self, updates: &BTreeMap<EdgeId, Fate>) -> (Vec<EdgeId>, StepAction, Vec<Option<String>>) {
-        let mut assignments: BTreeMap<String, Assignment> = BTreeMap::new();
-        let mut new = Vec::new();
-        for (edge_id, fate) in updates {
-            for (column, assignment) in assigned(self.graph.edge(*edge_id), fate, &mut new) {
-                assignments.insert(column, assignment);
-            }
-        }
-        (updates.keys().copied().collect(), StepAction::Update(assignments.into_iter().collect()), new)
     }
 }
 
@@ -436,8 +400,4 @@ pub fn is_settled(edge: &Edge, fate: &Fate, row: &ChildRow) -> bool {
         (Some(Cell::Value(held)), Some(wanted)) => held == wanted,
         _ => false,
     })
-}
-
-fn texts(columns: &[String], row: &ChildRow) -> Vec<String> {
-    columns_key(columns, row).map(|key| key.parts().to_vec()).unwrap_or_default()
 }

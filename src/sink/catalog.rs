@@ -29,6 +29,8 @@ pub struct TableRef {
     pub(super) is_table: bool,
     /// SQLite: the table has a rowid.
     pub(super) has_rowid: bool,
+    /// Which native foreign keys lead to it; on SQLite also what it is itself. Another text means that something of it is another (H74).
+    pub(crate) mark: String,
 }
 
 /// One column as the catalog reports it.

@@ -229,6 +229,12 @@ pub enum SinkError {
         /// Their names.
         columns: String,
     },
+    /// A table has other columns, or other native foreign keys lead to it, than when the rules were bound; all that is used is as it was (H64, H74).
+    #[error("{table}, or a native foreign key that leads to it, was altered")]
+    Reshaped {
+        /// The table.
+        table: String,
+    },
     /// A look-up was answered by a server that is not the primary (H66).
     #[error("the server is a standby, not a primary")]
     Standby,
@@ -256,7 +262,7 @@ impl SinkError {
                 Fault::Constraint(..) | Fault::Value => Disposition::DeadLetter,
                 Fault::Privilege | Fault::UnknownObject => Disposition::Halt,
             },
-            Self::Standby | Self::Answer { .. } | Self::Paused { .. } => Disposition::Retry,
+            Self::Standby | Self::Answer { .. } | Self::Paused { .. } | Self::Reshaped { .. } => Disposition::Retry,
             Self::Fenced { .. }
             | Self::OtherRules { .. }
             | Self::NoLedger { .. }
@@ -285,6 +291,7 @@ impl SinkError {
                 Fault::Other(_) => "the work is tried again; look the code up in the server's manual",
             },
             Self::Answer { .. } => "the work is tried again",
+            Self::Reshaped { .. } => "the rules are bound to it anew; do it once more",
             Self::Fenced { .. } => "another worker has taken over; this one drops the partition",
             Self::OtherRules { .. } => "the later worker's rules count: give this one the same rules, or stop the other, and start again",
             Self::NoLedger { .. } => "run `entail migrate`, or `entail run --migrate`",

@@ -127,6 +127,7 @@ impl Database for Postgres {
             replica_identity,
             is_table: matches!(kind.as_str(), "r" | "p"),
             has_rowid: false,
+            mark: get(5)?,
         }))
     }
 
@@ -246,7 +247,9 @@ fn fail(what: &str, error: &sqlx::Error) -> SinkError {
     SinkError::Database { what: what.to_owned(), fault, detail }
 }
 
-const TABLE: &str = "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text
+const TABLE: &str = "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text,
+        (SELECT coalesce(string_agg(f.oid::text || f.confdeltype::text || f.confupdtype::text, ' ' ORDER BY f.oid), '')
+        FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid = c.oid)
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
 
 // Domains are followed to their base type (three levels are plenty).

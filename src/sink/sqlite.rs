@@ -56,6 +56,10 @@ fn prepare(statement: &Statement) -> Query<'_, Driver, SqliteArguments> {
     query
 }
 
+/// How a table was made, and those whose foreign keys lead to it.
+const MARK: &str = "SELECT group_concat(s.sql, ' ') FROM sqlite_schema AS s WHERE s.type = 'table' AND (s.name = $1
+    OR EXISTS (SELECT 1 FROM pragma_foreign_key_list(s.name) AS f WHERE f.\"table\" = $1 COLLATE NOCASE))";
+
 fn texts(what: &str, row: &SqliteRow) -> Result<Row, SinkError> {
     (0..row.len()).map(|index| row.try_get(index).map_err(|error| fail(what, &error))).collect()
 }
@@ -97,6 +101,8 @@ impl Database for Sqlite {
             unique.push(primary_key.clone());
             all.push(primary_key.clone());
         }
+        let mark = sqlx::query(MARK).bind(&table).fetch_one(&self.pool).await;
+        let mark = mark.and_then(|row| row.try_get(0)).map_err(|error| fail(&what, &error))?;
         Ok(Some(TableRef {
             schema: "main".to_owned(),
             quoted: quote(&table),
@@ -108,6 +114,7 @@ impl Database for Sqlite {
             replica_identity: ReplicaIdentity::Full,
             is_table: table_type == "table",
             has_rowid: without_rowid == 0,
+            mark,
         }))
     }
 

@@ -11,7 +11,9 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ASK, Assignment, Budget, Command, Control, Fetched, POLL, Places, Source, Watermarks, consumer_config, own, size, unread};
+use super::{
+    ASK, Assignment, Budget, Command, Control, Extents, Fetched, POLL, Places, Source, Watermarks, consumer_config, own, size, unread,
+};
 use crate::change::{NextOffset, TopicPartition};
 use crate::config::Kafka;
 
@@ -133,7 +135,7 @@ impl Poller {
                 match self.commands.try_recv() {
                     Ok(Command::Commit(offsets)) => wanted.extend(offsets),
                     Ok(Command::Halt(partition)) => self.halt(partition),
-                    Ok(Command::Watermarks(asked, answer)) => drop(answer.send(self.watermarks(asked))),
+                    Ok(Command::Extents(topics, partitions, answer)) => drop(answer.send(self.extents(topics, partitions))),
                     Ok(Command::Rejoin) => self.rejoin(),
                     Ok(Command::Stop) | Err(std::sync::mpsc::TryRecvError::Disconnected) => return self.close(&wanted),
                     Err(std::sync::mpsc::TryRecvError::Empty) => break,
@@ -347,6 +349,11 @@ impl Poller {
             }
             keeps
         });
+    }
+
+    fn extents(&self, topics: BTreeSet<Arc<str>>, partitions: Vec<TopicPartition>) -> Extents {
+        let size = |topic: Arc<str>| self.topic_size(&topic).map(|(_, size)| (topic, size));
+        Extents { topic_sizes: topics.into_iter().filter_map(size).collect(), watermarks: self.watermarks(partitions) }
     }
 
     fn topic_size(&self, topic: &str) -> Option<(String, usize)> {

@@ -4,7 +4,7 @@
 //! callback only records what happened; the loop answers it. No `TopicPartitionList` outlives the statement that made it (H33). The thread never
 //! waits for a database; it holds records back and pauses when too much is in flight (H40).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -66,6 +66,15 @@ pub(crate) struct Watermarks {
     pub(crate) high: i64,
 }
 
+/// What is there now, as far as the broker has answered.
+#[derive(Debug, Default)]
+pub(crate) struct Extents {
+    /// How many partitions topics have.
+    pub(crate) topic_sizes: BTreeMap<Arc<str>, usize>,
+    /// How far partitions reach.
+    pub(crate) watermarks: BTreeMap<TopicPartition, Watermarks>,
+}
+
 /// What the worker asks of the poll thread.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -73,8 +82,8 @@ pub(crate) enum Command {
     Commit(BTreeMap<TopicPartition, NextOffset>),
     /// Stop reading this partition, for good: a person has to look.
     Halt(TopicPartition),
-    /// How far these partitions reach now.
-    Watermarks(Vec<TopicPartition>, oneshot::Sender<BTreeMap<TopicPartition, Watermarks>>),
+    /// How many partitions these topics have now, and how far these partitions reach.
+    Extents(BTreeSet<Arc<str>>, Vec<TopicPartition>, oneshot::Sender<Extents>),
     /// Leave the group and join it anew: partitions stay that nobody reads (H42).
     Rejoin,
     /// Commit what was asked for, leave the group, end.

@@ -19,6 +19,7 @@ mod page;
 mod rescue;
 mod ring;
 mod root;
+mod tally;
 mod verdict;
 
 use aside::Aside;
@@ -26,7 +27,8 @@ use chosen::{chosen, missing_roots};
 use page::Place;
 pub(crate) use rescue::Owed;
 pub use root::{MissingRoot, RootBack, RootRow, missing as missing_roots_of, positions as root_positions, rows as root_rows};
-use verdict::Verdict;
+pub use tally::Tally;
+use tally::{Tables, again};
 
 /// Rows per transaction.
 const PAGE: usize = 1_000;
@@ -34,8 +36,6 @@ const PAGE: usize = 1_000;
 const PATIENCE: u32 = 20;
 /// Numbers of rows read at a time.
 const NUMBERS: u32 = 100_000;
-/// Conflicts that are told one by one.
-const TOLD: usize = 20;
 
 /// What to do where a newer row stands in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -62,65 +62,6 @@ pub struct Manner<'a> {
     pub is_dry: bool,
     /// Told how many rows of how many are looked at or put back.
     pub progress: &'a (dyn Fn(u64, u64) + Send + Sync),
-}
-
-/// Rows of one entity.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Rows that were missing and are back.
-    pub inserted: u64,
-    /// Rows that were changed and are set back.
-    pub set_back: u64,
-    /// Rows that were as before already.
-    pub already: u64,
-    /// Images of rows of which the same undo puts a younger image back.
-    pub superseded: u64,
-    /// Newer rows that were overwritten.
-    pub overwritten: u64,
-    /// Rows left alone: a newer one stands in their place, or they cannot be told any more.
-    pub conflicts: u64,
-    /// Rows that a constraint of their table refuses.
-    pub refused: u64,
-    /// Rows put back that are not as they were all the same: a trigger or a rule had a hand in it, or a column is gone.
-    pub differing: u64,
-    /// Some of the conflicts: the row, and why.
-    pub told: Vec<(String, String)>,
-}
-
-impl Tally {
-    fn count(&mut self, row: &Archived, verdict: &Verdict, policy: OnConflict) {
-        let why = match verdict {
-            Verdict::Insert => return self.inserted += 1,
-            Verdict::SetBack(_) | Verdict::SetBackInPlace(_) => return self.set_back += 1,
-            Verdict::Already => return self.already += 1,
-            Verdict::Superseded => return self.superseded += 1,
-            Verdict::Newer(_) if policy == OnConflict::Overwrite => return self.overwritten += 1,
-            Verdict::Newer(_) if row.is_removed => "a newer row has its key",
-            Verdict::Newer(_) => "it was changed since",
-            Verdict::Lost(why) => why,
-        };
-        self.conflicts += 1;
-        self.tell(row, why);
-    }
-
-    fn tell(&mut self, row: &Archived, why: &str) {
-        if self.told.len() < TOLD {
-            self.told.push((row.key.as_ref().map(ToString::to_string).unwrap_or_default(), why.to_owned()));
-        }
-    }
-
-    fn add(&mut self, other: Tally) {
-        self.inserted += other.inserted;
-        self.set_back += other.set_back;
-        self.already += other.already;
-        self.superseded += other.superseded;
-        self.overwritten += other.overwritten;
-        self.conflicts += other.conflicts;
-        self.refused += other.refused;
-        self.differing += other.differing;
-        self.told.extend(other.told);
-        self.told.truncate(TOLD);
-    }
 }
 
 /// What was undone, or would be.
@@ -179,15 +120,26 @@ pub enum UndoError {
 /// See [`UndoError`].
 pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result<Undone, UndoError> {
     let mut undone = Undone { cascades: chosen(model, choice, manner.group).await?, ..Undone::default() };
-    let cascades: Vec<String> = undone.cascades.iter().map(|line| line.cascade.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-    let work = Work { model, manner, cascades: &cascades, all: undone.cascades.iter().map(|line| line.rows).sum() };
-    undone.tables = work.pass(true).await?;
-    undone.lost = work.lost(&undone.cascades).await?;
-    if !manner.is_dry && (manner.on_conflict != OnConflict::Fail || undone.left() == 0) {
+    let cascades = loop {
+        let cascades: Vec<String> = undone.cascades.iter().map(|line| line.cascade.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+        let work = Work { model, manner, cascades: &cascades, all: undone.cascades.iter().map(|line| line.rows).sum() };
+        undone.tables = work.pass(true).await?;
+        undone.lost = work.lost(&undone.cascades).await?;
+        // A choice without any cascade would be one of all.
+        if cascades.is_empty() || manner.is_dry || manner.on_conflict == OnConflict::Fail && undone.left() > 0 {
+            break cascades;
+        }
         work.spare(&undone.cascades).await?;
-        undone.tables = work.pass(false).await?;
-        undone.is_written = true;
-    }
+        // What was under way meanwhile is durable now, and belongs to it.
+        let now = chosen(model, &Choice { cascades: cascades.clone(), ..Choice::default() }, manner.group).await?;
+        if now == undone.cascades {
+            undone.tables = work.pass(false).await?;
+            undone.is_written = true;
+            break cascades;
+        }
+        undone.cascades = now;
+    };
+    let work = Work { model, manner, cascades: &cascades, all: undone.cascades.iter().map(|line| line.rows).sum() };
     undone.missing_roots = missing_roots(model, &undone.cascades).await?;
     if undone.is_written || manner.is_dry {
         undone.roots = work.put_roots_back(manner.roots, &undone.missing_roots).await?;
@@ -198,17 +150,6 @@ pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result
         undone.missing_roots = missing_roots(model, &undone.cascades).await?;
     }
     Ok(undone)
-}
-
-/// The counts of both passes; what the first could not put back was looked at again by the second.
-fn again(first: Vec<(String, Tally)>, second: Vec<(String, Tally)>) -> Vec<(String, Tally)> {
-    let mut tables = Tables(first);
-    for (_, tally) in &mut tables.0 {
-        (tally.conflicts, tally.refused) = (0, 0);
-        tally.told.clear();
-    }
-    second.into_iter().for_each(|(entity, tally)| tables.add(entity, tally));
-    tables.0
 }
 
 fn failed(handle: &Handle) -> impl Fn(SinkError) -> UndoError {
@@ -299,11 +240,22 @@ impl Work<'_> {
         let cascades: Vec<Told> = cascades.iter().flat_map(known).collect();
         for id in self.model.targets() {
             let handle = self.model.databases.handle(id);
-            let mut session = begin(handle).await?;
-            ledger::spare(session.as_mut(), handle.database.dialect(), self.manner.group, &cascades).await.map_err(failed(handle))?;
-            session.commit().await.map_err(failed(handle))?;
+            let mut waited = 0;
+            while let Err(error) = self.spare_in(handle, &cascades).await {
+                waited += 1;
+                if !is_contention(&error) || waited > PATIENCE {
+                    return Err(error);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// A batch under way is waited for: what it takes is undone too.
+    async fn spare_in(&self, handle: &Handle, cascades: &[Told]) -> Result<(), UndoError> {
+        let mut session = begin(handle).await?;
+        ledger::spare(session.as_mut(), handle.database.dialect(), self.manner.group, cascades).await.map_err(failed(handle))?;
+        session.commit().await.map_err(failed(handle))
     }
 
     /// Databases with their entities, parents first. Entities on one cycle are worked together, the youngest rows first: they went last.
@@ -431,33 +383,6 @@ enum How {
 /// Counts by entity, and rows that have to wait.
 type Transacted = (Vec<(String, Tally)>, Vec<Archived>);
 
-/// Counts per entity, in the order of the work.
-#[derive(Default)]
-struct Tables(Vec<(String, Tally)>);
-
-impl Tables {
-    fn add(&mut self, entity: String, tally: Tally) {
-        match self.0.iter_mut().find(|(known, _)| *known == entity) {
-            Some((_, known)) => known.add(tally),
-            None => self.0.push((entity, tally)),
-        }
-    }
-
-    fn refuse(&mut self, row: &Archived, why: &str) {
-        let mut tally = Tally { refused: 1, ..Tally::default() };
-        tally.tell(row, why);
-        self.add(row.entity.clone(), tally);
-    }
-
-    fn written(&self) -> u64 {
-        self.0.iter().map(|(_, tally)| tally.inserted + tally.set_back + tally.overwritten).sum()
-    }
-
-    fn looked_at(&self) -> u64 {
-        self.written() + self.0.iter().map(|(_, tally)| tally.already + tally.superseded + tally.conflicts).sum::<u64>()
-    }
-}
-
 /// Somebody else works on the same rows, or on the same file.
 fn is_contention(error: &UndoError) -> bool {
     matches!(error, UndoError::Database { source: SinkError::Database { fault: Fault::Contention, .. }, .. })
@@ -487,6 +412,7 @@ fn refusal(error: &UndoError) -> Option<&'static str> {
         | SinkError::Paused { .. }
         | SinkError::Rewound { .. }
         | SinkError::Drifted { .. }
+        | SinkError::Reshaped { .. }
         | SinkError::DefaultWithoutParent { .. }
         | SinkError::Standby => None,
     }

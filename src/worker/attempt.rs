@@ -18,7 +18,9 @@ use crate::dead_letter::{DeadLetters, Reason};
 use crate::engine::{Authority, Batch, Engine, Extent, Outcome, Report, Retry, WorkError};
 use crate::error::{Disposition, chain};
 use crate::ledger::Epoch;
+use crate::model::BindError;
 use crate::sink::SinkError;
+use crate::watch::unbindable;
 
 /// Delays between tries: from 100 ms to 5 s, which is also how late an outage's end may be noticed.
 const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration::from_secs(5)) {
@@ -91,7 +93,7 @@ pub(crate) fn cut_floods(prepared: &mut Prepared) -> BTreeSet<TopicPartition> {
 }
 
 /// What came of a batch.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Done {
     pub(crate) fates: BTreeMap<Position, Fate>,
     pub(crate) progress: BTreeMap<TopicPartition, NextOffset>,
@@ -103,6 +105,8 @@ pub(crate) struct Done {
     pub(crate) flooded: BTreeSet<TopicPartition>,
     /// It was left off at the stop signal.
     pub(crate) abandoned: bool,
+    /// What to go on with, if the rules were bound anew.
+    pub(crate) engine: Option<Arc<Engine>>,
     /// Why the process cannot go on, and with which disposition.
     pub(crate) fatal: Option<SinkError>,
 }
@@ -137,6 +141,9 @@ impl Name {
 
 /// How often a worker that a person has paused looks whether it may go on.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often a batch binds its rules anew at once.
+const BOUND_ANEW: u32 = 3;
 
 /// A part of the batch: a run of records, or some retries.
 #[derive(Debug)]
@@ -269,6 +276,15 @@ impl Attempts {
                 true
             }
             (WorkError::Sink(cause), Disposition::DeadLetter) => self.isolate(cause, part, parts).await,
+            (WorkError::Sink(cause @ SinkError::Reshaped { table }), _) => {
+                let bound = self.bind_anew(table).await;
+                if bound.is_err() || part.attempt.get() >= BOUND_ANEW {
+                    return self.try_again(bound.as_ref().err().unwrap_or(cause), part, parts).await;
+                }
+                part.attempt = part.attempt.saturating_add(1);
+                parts.push_front(part);
+                true
+            }
             (WorkError::Sink(SinkError::Fenced { .. }), _) => self.after_fence(error, part, parts).await,
             (WorkError::Sink(SinkError::Paused { why }), _) => {
                 if self.pause.as_ref() != Some(why) {
@@ -285,28 +301,48 @@ impl Attempts {
                 tracing::warn!(error = %chain(&error), "a portion of a large root is tried again");
                 true
             }
-            (WorkError::Sink(_), Disposition::Retry) => {
-                let wait = BACKOFF.delay(part.attempt, fastrand::f64());
-                let attempt = part.attempt.get();
-                if attempt >= 5 {
-                    tracing::error!(error = %chain(&error), attempt, "the batch is tried again");
-                } else {
-                    tracing::warn!(error = %chain(&error), attempt, "the batch is tried again");
-                }
-                if !self.rest(wait).await {
-                    self.done.abandoned = true;
-                    return false;
-                }
-                part.attempt = part.attempt.saturating_add(1);
-                parts.push_front(part);
-                true
-            }
+            (WorkError::Sink(cause), Disposition::Retry) => self.try_again(cause, part, parts).await,
             (WorkError::Sink(_), Disposition::Halt) => {
                 let WorkError::Sink(cause) = error else { return false };
                 self.done.fatal = Some(cause);
                 false
             }
         }
+    }
+
+    /// A table was altered: the rules are bound to it as it is now. If they cannot be, its references are shut.
+    async fn bind_anew(&mut self, table: &str) -> Result<(), SinkError> {
+        let engine = &self.shared.engine;
+        match engine.rebind().await {
+            Ok(engine) => {
+                tracing::info!(table, "it, or a native foreign key that leads to it, was altered: the rules are bound anew");
+                self.shared.engine = Arc::new(engine);
+                self.done.engine = Some(Arc::clone(&self.shared.engine));
+                Ok(())
+            }
+            Err(BindError::Problems(problems)) => {
+                let problems: Vec<String> = problems.iter().map(|one| format!("{}: {}; {}", one.place, one.message, one.hint)).collect();
+                engine.halt(&unbindable(&engine.model, table, problems.join("; "))).await
+            }
+            Err(BindError::Catalog { source, .. }) => Err(source),
+        }
+    }
+
+    async fn try_again(&mut self, error: &SinkError, mut part: Part, parts: &mut VecDeque<Part>) -> bool {
+        let wait = BACKOFF.delay(part.attempt, fastrand::f64());
+        let attempt = part.attempt.get();
+        if attempt >= 5 {
+            tracing::error!(error = %chain(error), attempt, "the batch is tried again");
+        } else {
+            tracing::warn!(error = %chain(error), attempt, "the batch is tried again");
+        }
+        if !self.rest(wait).await {
+            self.done.abandoned = true;
+            return false;
+        }
+        part.attempt = part.attempt.saturating_add(1);
+        parts.push_front(part);
+        true
     }
 
     /// Waits for the next attempt; `false` if the stop signal came first.

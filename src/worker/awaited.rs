@@ -1,13 +1,11 @@
 //! What the loop waits for, each as a future that can be waited for again.
 
-use std::collections::BTreeMap;
-
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::RunError;
 use crate::change::{Record, TopicPartition};
-use crate::source::{self, Watermarks};
+use crate::source::{self, Extents};
 
 /// The end of a task; without one, never.
 pub(super) async fn finished<T>(task: Option<&mut JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
@@ -23,9 +21,7 @@ pub(super) async fn rest(resting: &mut watch::Receiver<bool>) {
 }
 
 /// The answer of the poll thread; without a question, never.
-pub(super) async fn answered(
-    answer: Option<&mut oneshot::Receiver<BTreeMap<TopicPartition, Watermarks>>>,
-) -> BTreeMap<TopicPartition, Watermarks> {
+pub(super) async fn answered(answer: Option<&mut oneshot::Receiver<Extents>>) -> Extents {
     match answer {
         Some(answer) => answer.await.unwrap_or_default(),
         None => std::future::pending().await,

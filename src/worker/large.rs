@@ -2,7 +2,7 @@
 //!
 //! The ledger holds them as pending, so the records behind them go on, and a restart takes them up where they are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,9 +54,9 @@ impl Large {
     }
 
     /// What came of a batch: roots that are too large, or of which more is left.
-    pub(super) fn on_report(&mut self, report: &Report) {
+    pub(super) fn on_report(&mut self, report: &Report, ours: &BTreeSet<TopicPartition>) {
         self.taken = None;
-        for pending in &report.parked {
+        for pending in report.parked.iter().filter(|pending| ours.contains(&pending.cause.partition)) {
             let extent = match pending.reason.as_str() {
                 LARGE => {
                     self.load(pending.clone());
@@ -85,7 +85,6 @@ impl Large {
     pub(super) fn count_anew(&mut self) {
         self.counting = None;
         self.roots.iter_mut().for_each(|(_, extent)| *extent = None);
-        self.roots.extend(self.taken.take().map(|(pending, _)| (pending, None)));
     }
 
     /// Forgets the roots of partitions that are worked by others now.
@@ -182,10 +181,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn h84_a_root_of_a_partition_that_was_lost_over_its_portion_is_left_to_the_new_owner() {
+        let mut large = Large::default();
+        let ours = BTreeSet::from([root("1").cause.partition]);
+        let more = Report { parked: vec![root("1")], next_width: 8, ..Report::default() };
+        large.on_report(&more, &ours);
+        assert_eq!(taken(large.take(false)), Some("1".to_owned()));
+        large.forget(&[root("1").cause.partition]);
+        large.on_report(&more, &BTreeSet::new());
+        assert!(large.is_empty() && large.take(false).is_none());
+    }
+
+    #[tokio::test]
     async fn h84_portions_of_large_roots_take_turns_with_each_other_and_with_batches() {
         let mut large = Large::default();
         let done = |large: &mut Large, id: &str| {
-            large.on_report(&Report { parked: vec![root(id)], next_width: 8, ..Report::default() });
+            let ours = BTreeSet::from([root(id).cause.partition]);
+            large.on_report(&Report { parked: vec![root(id)], next_width: 8, ..Report::default() }, &ours);
             large.on_done();
         };
         done(&mut large, "1");

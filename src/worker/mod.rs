@@ -20,7 +20,7 @@ use crate::engine::{Engine, Report, Retry};
 use crate::error::chain;
 use crate::ledger::{self, Epoch};
 use crate::sink::SinkError;
-use crate::source::{self, Assignment, Command, Control, Places, Source, Watermarks};
+use crate::source::{self, Assignment, Command, Control, Extents, Places, Source, Watermarks};
 
 pub mod accounts;
 pub(crate) mod attempt;
@@ -127,6 +127,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
         decisions_at: Instant::now(),
         asking: None,
         decisions: BTreeMap::new(),
+        promoted: None,
         settle_by: None,
         was_assigned: false,
         has_latched: false,
@@ -164,7 +165,7 @@ struct Worker<'a> {
     in_flight: Option<JoinHandle<Done>>,
     taking: Option<Taking>,
     drains: Vec<(Vec<TopicPartition>, oneshot::Sender<()>)>,
-    ends: Option<oneshot::Receiver<BTreeMap<TopicPartition, Watermarks>>>,
+    ends: Option<oneshot::Receiver<Extents>>,
     waitlist: Waitlist,
     retries: Vec<Retry>,
     large: Large,
@@ -176,6 +177,8 @@ struct Worker<'a> {
     asking: Option<JoinHandle<waiting::Decisions>>,
     /// The last decision of people that was seen, per database.
     decisions: BTreeMap<DatabaseId, i64>,
+    /// The engine to go on with, once nothing is in flight.
+    promoted: Option<Arc<Engine>>,
     settle_by: Option<Instant>,
     was_assigned: bool,
     /// A reference was latched while this worker ran.
@@ -270,7 +273,7 @@ impl Worker<'_> {
             Control::Assigned { assignment, partitions, topic_sizes, start_at } => {
                 self.was_assigned = true;
                 let (engine, stop) = (Arc::clone(&self.shared.engine), self.shared.stop.clone());
-                self.topic_sizes.extend(topic_sizes);
+                self.hear_of_sizes(topic_sizes);
                 let task = tokio::spawn(take::take(engine, partitions.clone(), self.topic_sizes.clone(), stop));
                 self.taking = Some(Taking { task, assignment, partitions, start_at });
             }
@@ -379,6 +382,9 @@ impl Worker<'_> {
         if self.in_flight.is_some() || !self.drains.is_empty() {
             return;
         }
+        if let Some(engine) = self.promoted.take() {
+            self.go_on_with(engine);
+        }
         let is_due = self.open_since.is_some_and(|since| since.elapsed() >= self.config.batch.linger);
         let is_due = !self.retries.is_empty() || !self.open.is_empty() && (is_due || !self.may_read());
         let portion = self.large.take(is_due);
@@ -436,6 +442,9 @@ impl Worker<'_> {
         self.options.accounts.send_replace(self.accounts.clone());
         if let Some(fatal) = done.fatal {
             return Err(RunError::Halted(fatal));
+        }
+        if let Some(engine) = done.engine {
+            self.go_on_with(engine);
         }
         self.collect_proven();
         Ok(())

@@ -34,7 +34,10 @@ impl Worker<'_> {
         debug_assert!(self.accounts.balance(), "{}", self.accounts.text());
     }
 
-    pub(super) fn on_report(&mut self, report: Report) {
+    pub(super) fn on_report(&mut self, mut report: Report) {
+        // Of a partition that was lost meanwhile, or stands still, the ledger keeps what waits.
+        let ours = self.partitions();
+        report.waiting.retain(|waiting| ours.contains(&waiting.pending.cause.partition));
         for (name, rows) in &report.rows {
             *self.accounts.rows.entry(name.clone()).or_default() += rows;
         }
@@ -71,7 +74,7 @@ impl Worker<'_> {
         for latch in &report.latched {
             tracing::error!(scope = latch.scope, reason = latch.reason, detail = latch.detail, "latched until it is released");
         }
-        self.large.on_report(&report);
+        self.large.on_report(&report, &ours);
         tell_parked(&report);
         for (target, key) in &report.settled {
             self.waitlist.settle(*target, key);

@@ -90,6 +90,7 @@ async fn try_take(
         }
     }
     let known = known_starts(engine, &by_database, partitions).await?;
+    let topic_sizes = sizes(topic_sizes, partitions);
     let mut latches: BTreeSet<Latch> = BTreeSet::new();
     for (id, taken) in by_database {
         let database = &engine.model.databases.handle(id).database;
@@ -106,6 +107,7 @@ async fn try_take(
                 *start = taken;
             }
         }
+        adopt(engine, id, session.as_mut(), partitions).await?;
         for (topic, size) in topic_sizes.iter().filter(|(topic, _)| engine.model.reach_of_topic(topic).contains(&id)) {
             let grown = grown(engine, session.as_mut(), topic, *size).await?;
             ledger::shut(session.as_mut(), database.dialect(), &engine.owner.group, &grown).await?;
@@ -128,6 +130,36 @@ async fn try_take(
         takeover.halted.insert(partition.clone(), reason);
     }
     Ok(takeover)
+}
+
+/// Takes up the pending roots of entities whose topic has another name now: whoever has the first partition works them.
+async fn adopt(
+    engine: &Engine,
+    id: DatabaseId,
+    session: &mut dyn Session,
+    partitions: &BTreeMap<TopicPartition, Watermarks>,
+) -> Result<(), SinkError> {
+    let (model, group) = (&engine.model, &engine.owner.group);
+    let dialect = model.databases.handle(id).database.dialect();
+    for TopicPartition { topic, .. } in partitions.keys().filter(|one| one.partition == 0 && model.reach_of_topic(&one.topic).contains(&id))
+    {
+        let entities = model.topics.get(&**topic).map(|spec| spec.entities.as_slice()).unwrap_or_default();
+        for spec in entities {
+            let entity = &model.graph.node(spec.entity).name;
+            ledger::adopt(session, dialect, group, (entity, topic), &model.topics).await?;
+        }
+    }
+    Ok(())
+}
+
+/// How many partitions topics have. One that was given to us is there, whatever a broker that has not heard of it says.
+fn sizes(told: &BTreeMap<String, usize>, partitions: &BTreeMap<TopicPartition, Watermarks>) -> BTreeMap<String, usize> {
+    let mut sizes = told.clone();
+    for partition in partitions.keys() {
+        let size = sizes.entry(partition.topic.to_string()).or_default();
+        *size = (*size).max(usize::try_from(partition.partition).map_or(0, |place| place.saturating_add(1)));
+    }
+    sizes
 }
 
 /// The partitions that are to be shut because their topic has grown: a key's old and new records stand in two of them, without an order. Deletes do
@@ -225,4 +257,20 @@ pub(crate) async fn shut_partition(engine: &Engine, partition: &TopicPartition, 
         session.commit().await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h28_a_partition_that_was_given_to_us_is_there_whatever_the_broker_says() {
+        let topic: Arc<str> = Arc::from("t");
+        let given = TopicPartition { topic: Arc::clone(&topic), partition: 3 };
+        let given = BTreeMap::from([(given, Watermarks { low: 0, high: 0 })]);
+        for told in [None, Some(3), Some(4), Some(5)] {
+            let sizes = sizes(&told.map(|size| ("t".to_owned(), size)).into_iter().collect(), &given);
+            assert_eq!(sizes, BTreeMap::from([("t".to_owned(), told.unwrap_or(0).max(4))]));
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::engine::{Engine, Retry, is_large};
 use crate::error::chain;
 use crate::ledger;
 use crate::newcomers::{self, Newcomers};
-use crate::source::{Command, Source, Watermarks};
+use crate::source::{Command, Extents, Source};
 
 /// Parked roots tried again at once: a page.
 const RETRY_ROOTS: u64 = 1_000;
@@ -86,6 +86,14 @@ impl Worker<'_> {
         self.topic_sizes.iter().flat_map(of_topic).collect()
     }
 
+    /// Topics only grow: a broker that has not heard of it yet says less.
+    pub(super) fn hear_of_sizes(&mut self, sizes: impl IntoIterator<Item = (String, usize)>) {
+        for (topic, size) in sizes {
+            let known = self.topic_sizes.entry(topic).or_default();
+            *known = (*known).max(size);
+        }
+    }
+
     /// How far other workers of the group are: what they have read and made durable counts as read.
     async fn hear_of_others(&mut self) {
         let mut awaited = self.waitlist.behind();
@@ -119,15 +127,17 @@ impl Worker<'_> {
         let wanted = self.waitlist.wanted(&self.all_partitions());
         if !wanted.is_empty() {
             let (answer, ends) = oneshot::channel();
-            drop(source.commands.send(Command::Watermarks(wanted.into_iter().collect(), answer)));
+            drop(source.commands.send(Command::Extents(wanted.topics, wanted.partitions.into_iter().collect(), answer)));
             self.ends = Some(ends);
         }
     }
 
-    pub(super) fn on_ends(&mut self, ends: BTreeMap<TopicPartition, Watermarks>) {
+    pub(super) fn on_ends(&mut self, extents: Extents) {
         self.ends = None;
-        let ends = ends.into_iter().map(|(partition, marks)| (partition, marks.high)).collect();
-        self.waitlist.set_barriers(&ends, &self.all_partitions());
+        let topics = extents.topic_sizes.keys().cloned().collect();
+        self.hear_of_sizes(extents.topic_sizes.into_iter().map(|(topic, size)| (topic.to_string(), size)));
+        let ends = extents.watermarks.into_iter().map(|(partition, marks)| (partition, marks.high)).collect();
+        self.waitlist.set_barriers(&topics, &ends, &self.all_partitions());
         self.collect_proven();
     }
 
@@ -176,19 +186,24 @@ impl Worker<'_> {
     /// A release or the end of a pause: what is parked is tried again now.
     pub(super) fn on_decisions(&mut self, decisions: Decisions) {
         self.asking = None;
-        if let Some(engine) = decisions.engine {
-            // Places in the graph may be others now: what waits is looked at anew.
-            self.shared.engine = Arc::new(engine);
-            self.waitlist.forget_all();
-            self.large.count_anew();
-            self.retries.clear();
-            (self.retry_at, self.pass, self.has_looked_at_pending) = (Instant::now(), None, false);
+        if decisions.engine.is_some() {
+            self.promoted = decisions.engine.map(Arc::new);
         }
         for (id, last) in decisions.last {
             if self.decisions.insert(id, last).is_some_and(|before| before != last) {
                 (self.retry_at, self.pass) = (Instant::now(), None);
             }
         }
+    }
+
+    /// Goes on with another engine. Nothing is in flight: what comes of a batch is of the engine that has worked it. Places in the graph may be others
+    /// now, so what waits is looked at anew, and what is large is counted anew.
+    pub(super) fn go_on_with(&mut self, engine: Arc<Engine>) {
+        self.shared.engine = engine;
+        self.waitlist.forget_all();
+        self.large.count_anew();
+        self.retries.clear();
+        (self.retry_at, self.pass, self.has_looked_at_pending) = (Instant::now(), None, false);
     }
 
     /// The next page of the parked roots of our partitions, to be tried again. Those that wait for a proof are left to it. Returns whether the

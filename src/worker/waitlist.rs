@@ -1,8 +1,9 @@
 //! Roots that wait until their topic has been read past a look-up (H114). Pure.
 //!
-//! A missing key of an entity whose keys may change counts as gone only when everything that the source did before the look-up has been read:
-//! the key's own partition up to a record that the source made after it, or up to where it ended when a later marker of the same connector had
-//! come through. Waiting time proves nothing.
+//! A missing key of an entity whose keys may change counts as gone only when everything that the source did before the look-up has been read: each
+//! partition of the topic up to a record that the source made after it, or up to where it ended when a later marker of the same connector had
+//! come through. Waiting time proves nothing. The key's own partition would not do: when a topic grows, keys change their places (H28), and how
+//! often it has grown nobody knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,14 +30,32 @@ struct Entry {
     waiting: Waiting,
     /// A marker behind the look-up had come through when the ends of partitions were asked for last.
     asked: bool,
+    /// How many partitions its topic has was asked then, too.
+    sized: bool,
     /// Where the partitions ended then.
     barriers: BTreeMap<TopicPartition, i64>,
+}
+
+/// What is to be asked of the topics.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// How many partitions these have.
+    pub(crate) topics: BTreeSet<Arc<str>>,
+    /// Where these end.
+    pub(crate) partitions: BTreeSet<TopicPartition>,
+}
+
+impl Wanted {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.topics.is_empty() && self.partitions.is_empty()
+    }
 }
 
 impl Waitlist {
     /// Adds a root, or replaces what was known of it by a newer look-up.
     pub(crate) fn insert(&mut self, waiting: Waiting) {
-        self.entries.insert((waiting.target, waiting.pending.key.clone()), Entry { waiting, asked: false, barriers: BTreeMap::new() });
+        let id = (waiting.target, waiting.pending.key.clone());
+        self.entries.insert(id, Entry { waiting, asked: false, sized: false, barriers: BTreeMap::new() });
     }
 
     /// Forgets a root that is settled.
@@ -99,22 +118,34 @@ impl Waitlist {
         }
     }
 
-    /// Partitions whose ends must be asked for: a marker behind a look-up has come through, and nothing shows yet that they were read so far.
-    pub(crate) fn wanted(&mut self, all: &BTreeSet<TopicPartition>) -> BTreeSet<TopicPartition> {
-        let mut wanted = BTreeSet::new();
+    /// What must be asked: a marker behind a look-up has come through, and nothing shows yet that the partitions were read so far.
+    pub(crate) fn wanted(&mut self, all: &BTreeSet<TopicPartition>) -> Wanted {
+        let mut wanted = Wanted::default();
         for entry in self.entries.values_mut() {
             entry.asked = marker_is_past(&entry.waiting, &self.read, &self.markers);
-            if entry.asked {
-                wanted.extend(needed(entry, all).into_iter().filter(|partition| !entry.barriers.contains_key(partition)));
+            if !entry.asked {
+                continue;
             }
+            if !entry.sized {
+                wanted.topics.insert(Arc::clone(&entry.waiting.pending.cause.partition.topic));
+            }
+            let is_open =
+                |partition: &TopicPartition| !entry.barriers.contains_key(partition) && !is_read(&entry.waiting, &self.read, partition);
+            wanted.partitions.extend(needed(&entry.waiting, all).into_iter().filter(is_open));
         }
         wanted
     }
 
-    /// Takes the answer to what was wanted last.
-    pub(crate) fn set_barriers(&mut self, ends: &BTreeMap<TopicPartition, i64>, all: &BTreeSet<TopicPartition>) {
+    /// Takes the answer to what was wanted last. `all` are the partitions of the topics as the answer has them.
+    pub(crate) fn set_barriers(
+        &mut self,
+        topics: &BTreeSet<Arc<str>>,
+        ends: &BTreeMap<TopicPartition, i64>,
+        all: &BTreeSet<TopicPartition>,
+    ) {
         for entry in self.entries.values_mut().filter(|entry| entry.asked) {
-            for partition in needed(entry, all) {
+            entry.sized |= topics.contains(&entry.waiting.pending.cause.partition.topic);
+            for partition in needed(&entry.waiting, all) {
                 if let Some(end) = ends.get(&partition) {
                     entry.barriers.entry(partition).or_insert(*end);
                 }
@@ -140,17 +171,20 @@ impl Waitlist {
     }
 
     fn is_proven(&self, entry: &Entry, all: &BTreeSet<TopicPartition>) -> bool {
-        let Some(looked_up_at) = entry.waiting.looked_up_at else { return false };
-        let partitions = needed(entry, all);
-        !partitions.is_empty()
-            && partitions.iter().all(|partition| {
-                let of_its_source = |read: &&SourcePosition| source_of(&entry.waiting, &self.read) == Some(&read.source);
-                let read = self.read.get(partition).filter(of_its_source).and_then(|source| source.order.first());
-                let read = read.is_some_and(|position| *position > looked_up_at);
-                let worked = self.worked.get(partition).map_or(0, |next| next.0);
-                read || entry.barriers.get(partition).is_some_and(|end| worked >= *end)
-            })
+        let partitions = needed(&entry.waiting, all);
+        let is_worked = |partition: &TopicPartition| {
+            let worked = self.worked.get(partition).map_or(0, |next| next.0);
+            is_read(&entry.waiting, &self.read, partition) || entry.barriers.get(partition).is_some_and(|end| worked >= *end)
+        };
+        entry.waiting.looked_up_at.is_some() && entry.sized && !partitions.is_empty() && partitions.iter().all(is_worked)
     }
+}
+
+/// A record of this partition was worked that the source made after the look-up.
+fn is_read(waiting: &Waiting, read: &BTreeMap<TopicPartition, SourcePosition>, partition: &TopicPartition) -> bool {
+    let of_its_source = |known: &&SourcePosition| source_of(waiting, read) == Some(&known.source);
+    let position = read.get(partition).filter(of_its_source).and_then(|source| source.order.first());
+    position.zip(waiting.looked_up_at).is_some_and(|(position, looked_up_at)| *position > looked_up_at)
 }
 
 /// Something that the entity's own connector sent shows that it is past the look-up.
@@ -168,13 +202,9 @@ fn source_of<'a>(waiting: &'a Waiting, read: &'a BTreeMap<TopicPartition, Source
     waiting.pending.source.as_ref().map(|source| &source.source).or_else(known)
 }
 
-/// The partitions that must have been read: the key's own, or where that is unknown all of the topic.
-fn needed(entry: &Entry, all: &BTreeSet<TopicPartition>) -> Vec<TopicPartition> {
-    let pending = &entry.waiting.pending;
-    if pending.partition_known {
-        return vec![pending.cause.partition.clone()];
-    }
-    all.iter().filter(|partition| partition.topic == pending.cause.partition.topic).cloned().collect()
+/// The partitions that must have been read: all of the topic.
+fn needed(waiting: &Waiting, all: &BTreeSet<TopicPartition>) -> Vec<TopicPartition> {
+    all.iter().filter(|partition| partition.topic == waiting.pending.cause.partition.topic).cloned().collect()
 }
 
 #[cfg(test)]
@@ -192,7 +222,8 @@ mod tests {
         SourcePosition { source: Arc::from("postgresql/crm"), order: vec![lsn] }
     }
 
-    fn waiting(partition_known: bool, looked_up_at: Option<u64>) -> Waiting {
+    /// A root whose record stands on partition 0.
+    fn waiting(looked_up_at: Option<u64>) -> Waiting {
         let key = Key::from_cells([&Cell::Value("7".to_owned())]).expect("a value");
         let cause = Position { partition: partition(0), offset: 3 };
         let (entity, columns) = ("crm.customer".to_owned(), vec!["id".to_owned()]);
@@ -205,11 +236,19 @@ mod tests {
             detail,
             kind: PendingKind::Gone,
             cause,
-            partition_known,
+            partition_known: true,
             source: Some(at(10)),
             beside: Vec::new(),
         };
         Waiting { pending, target: TargetId(0), seen: BTreeSet::new(), looked_up_at }
+    }
+
+    /// Asks what is wanted, of a topic with these partitions that end here.
+    fn ask(list: &mut Waitlist, all: &BTreeSet<TopicPartition>, end: i64) -> BTreeSet<TopicPartition> {
+        let wanted = list.wanted(all);
+        let ends = wanted.partitions.iter().map(|partition| (partition.clone(), end)).collect();
+        list.set_barriers(&wanted.topics, &ends, all);
+        wanted.partitions
     }
 
     fn both() -> BTreeSet<TopicPartition> {
@@ -217,13 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn h114_only_a_record_of_its_own_partition_behind_the_look_up_proves_it() {
+    fn h114_only_records_of_all_its_partitions_behind_the_look_up_prove_it() {
         let mut list = Waitlist::default();
-        list.insert(waiting(true, Some(100)));
-        list.on_read(&partition(0), &at(100));
-        list.on_read(&partition(1), &at(200));
-        assert!(list.take_proven(&both()).is_empty());
+        list.insert(waiting(Some(100)));
         list.on_read(&partition(0), &at(101));
+        list.on_read(&partition(1), &at(100));
+        assert_eq!(ask(&mut list, &both(), 9), BTreeSet::from([partition(1)]));
+        assert!(list.take_proven(&both()).is_empty());
+        list.on_read(&partition(1), &at(101));
         assert_eq!(list.take_proven(&both()).len(), 1);
         assert!(list.is_empty());
     }
@@ -231,31 +271,40 @@ mod tests {
     #[test]
     fn h114_an_idle_partition_is_proven_by_a_marker_and_its_end_after_it() {
         let mut list = Waitlist::default();
-        list.insert(waiting(true, Some(100)));
+        list.insert(waiting(Some(100)));
         assert!(list.wanted(&both()).is_empty());
         list.on_marker(&at(150));
-        assert_eq!(list.wanted(&both()), BTreeSet::from([partition(0)]));
-        list.set_barriers(&BTreeMap::from([(partition(0), 9)]), &both());
-        list.on_progress(&partition(0), NextOffset(8));
-        assert!(list.take_proven(&both()).is_empty());
+        assert_eq!(ask(&mut list, &both(), 9), both());
         list.on_progress(&partition(0), NextOffset(9));
+        list.on_progress(&partition(1), NextOffset(8));
+        assert!(list.take_proven(&both()).is_empty());
+        list.on_progress(&partition(1), NextOffset(9));
         assert_eq!(list.take_proven(&both()).len(), 1);
     }
 
     #[test]
-    fn h114_a_key_of_unknown_partition_needs_all_partitions() {
+    fn h28_a_topic_that_has_grown_is_read_to_all_its_ends_before_a_key_of_it_counts_as_gone() {
         let mut list = Waitlist::default();
-        list.insert(waiting(false, Some(100)));
+        list.insert(waiting(Some(100)));
         list.on_read(&partition(0), &at(101));
-        assert!(list.take_proven(&both()).is_empty());
         list.on_read(&partition(1), &at(101));
-        assert_eq!(list.take_proven(&both()).len(), 1);
+        assert!(list.take_proven(&both()).is_empty(), "WRONG DELETION: nobody has asked since how many partitions there are");
+        // This worker has not heard of partition 2: the answer tells.
+        let wanted = list.wanted(&both());
+        assert_eq!(wanted, Wanted { topics: BTreeSet::from([partition(0).topic]), partitions: BTreeSet::new() });
+        let three = BTreeSet::from([partition(0), partition(1), partition(2)]);
+        list.set_barriers(&wanted.topics, &BTreeMap::new(), &three);
+        assert_eq!(ask(&mut list, &three, 5), BTreeSet::from([partition(2)]));
+        list.on_progress(&partition(2), NextOffset(4));
+        assert!(list.take_proven(&three).is_empty(), "WRONG DELETION: its later records stand on partition 2");
+        list.on_progress(&partition(2), NextOffset(5));
+        assert_eq!(list.take_proven(&three).len(), 1);
     }
 
     #[test]
     fn h114_without_a_log_nothing_proves_it() {
         let mut list = Waitlist::default();
-        list.insert(waiting(true, None));
+        list.insert(waiting(None));
         list.on_read(&partition(0), &at(u64::MAX));
         list.on_marker(&at(u64::MAX));
         assert!(list.wanted(&both()).is_empty());
@@ -265,7 +314,7 @@ mod tests {
     #[test]
     fn h114_a_position_of_another_source_proves_nothing() {
         let mut list = Waitlist::default();
-        list.insert(waiting(true, Some(100)));
+        list.insert(waiting(Some(100)));
         list.on_read(&partition(0), &SourcePosition { source: Arc::from("postgresql/other"), order: vec![5_000] });
         assert!(list.take_proven(&both()).is_empty());
     }
@@ -273,15 +322,17 @@ mod tests {
     #[test]
     fn h114_ends_that_were_asked_for_before_a_look_up_prove_nothing_for_it() {
         let mut list = Waitlist::default();
-        list.insert(waiting(true, Some(100)));
+        list.insert(waiting(Some(100)));
         list.on_marker(&at(150));
-        assert_eq!(list.wanted(&both()), BTreeSet::from([partition(0)]));
+        let wanted = list.wanted(&both());
+        assert_eq!(wanted.partitions, both());
+        list.on_progress(&partition(1), NextOffset(9));
         // While the question is under way, another root is looked up, offset 9 is written behind it, and its marker comes.
-        let mut second = waiting(true, Some(200));
+        let mut second = waiting(Some(200));
         second.pending.key = Key::from_cells([&Cell::Value("8".to_owned())]).expect("a value");
         list.insert(second);
         list.on_marker(&at(250));
-        list.set_barriers(&BTreeMap::from([(partition(0), 9)]), &both());
+        list.set_barriers(&wanted.topics, &both().into_iter().map(|partition| (partition, 9)).collect(), &both());
         list.on_progress(&partition(0), NextOffset(9));
         let proven: Vec<String> = list.take_proven(&both()).iter().map(|retry| retry.pending.key.parts().join(",")).collect();
         assert_eq!(proven, ["7"], "nobody has read offset 9");

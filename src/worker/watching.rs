@@ -48,11 +48,7 @@ impl Watching {
 pub(super) async fn keep(engine: &Engine, patience: Duration) {
     let kept = tokio::time::timeout(patience, watch::remember(&engine.model, &engine.owner.group, &engine.marks));
     match kept.await {
-        Ok(Ok(findings)) => {
-            for finding in findings {
-                drop(engine.halt(&finding).await);
-            }
-        }
+        Ok(Ok(findings)) => shut(engine, &findings).await,
         Ok(Err(error)) => tracing::debug!(error = %chain(&error), "the ledgers cannot take down where the logs end now"),
         Err(_) => {}
     }
@@ -61,16 +57,23 @@ pub(super) async fn keep(engine: &Engine, patience: Duration) {
 /// Looks, and shuts what is no longer as it was. What could not be shut is found again.
 async fn look(engine: &Engine) -> Vec<Finding> {
     let mut findings = watch::look(&engine.model, &engine.marks).await;
+    shut(engine, &findings).await;
     match watch::remember(&engine.model, &engine.owner.group, &engine.marks).await {
-        Ok(more) => findings.extend(more),
+        Ok(more) => {
+            shut(engine, &more).await;
+            findings.extend(more);
+        }
         Err(error) => tracing::debug!(error = %chain(&error), "the ledgers cannot take down where the logs end now"),
     }
-    for finding in &findings {
+    findings
+}
+
+async fn shut(engine: &Engine, findings: &[Finding]) {
+    for finding in findings {
         if let Err(error) = engine.halt(finding).await {
             tracing::error!(error = %chain(&error), reason = finding.reason, "a latch could not be written");
         }
     }
-    findings
 }
 
 impl Worker<'_> {

@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test that misses what it looks for should panic")]
 #![allow(clippy::wildcard_enum_match_arm, clippy::type_complexity, reason = "tables of cases, read once and from top to bottom")]
 
+mod altered;
 mod cascade;
 mod demo;
 mod fail_points;
@@ -30,10 +31,13 @@ mod rebalance;
 mod released;
 mod replay;
 mod rescued;
+mod rewound;
 mod support;
 mod torture;
+mod two_roots;
 mod undo;
 mod undo_again;
+mod undo_beside;
 mod undo_lives;
 mod undo_rings;
 mod undo_roots;

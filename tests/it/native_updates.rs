@@ -1,9 +1,12 @@
 //! What a service's own foreign keys do to other rows when entail gives a row another key: it is archived, told and undone like the rest.
 
+use entail::change::{self, Content, Position, Record};
+use entail::engine::{Authority, Batch, Retry, WorkError};
 use entail::ledger;
 use entail::undo::OnConflict;
 use serde_json::json;
 
+use crate::support::engine::partition;
 use crate::support::world::*;
 
 const RULES: &str = "
@@ -292,4 +295,74 @@ async fn h79_a_release_shows_and_lets_go_what_follows_natively() {
     world.retry().await;
     assert_eq!(lines(&world.shop, "SELECT concat(customer, '|', n) FROM orders ORDER BY 1").await, ["2|2", "7|1"]);
     assert!(lines(&world.shop, "SELECT scope FROM entail_latches").await.is_empty());
+}
+
+/// A release of another reference gives these rows no room.
+#[tokio::test(flavor = "multi_thread")]
+async fn h79_a_release_of_another_reference_gives_no_room_to_rows_that_follow_natively() {
+    let tables = format!("{TABLES}CREATE INDEX oc ON orders (customer);");
+    let limits = "limits: { rows_per_event: 6, rows: { count: 100, per: 10m } }\n";
+    let mut world = World::new(true, CUSTOMERS, &tables, &format!("{RULES}{limits}")).await;
+    let before = lines(&world.shop, NOW).await;
+    let id = world.engine.model.databases.of_service("shop").expect("shop");
+    let database = std::sync::Arc::clone(&world.engine.model.databases.handle(id).database);
+    let mut session = database.begin().await.expect("begins");
+    let allowed = std::collections::BTreeMap::from([("another".to_owned(), 50)]);
+    ledger::allow(session.as_mut(), database.dialect(), "it", &allowed).await.expect("allows");
+    session.commit().await.expect("commits");
+    moves(&mut world, 1, 7).await;
+    assert_eq!(lines(&world.shop, NOW).await, before, "seven rows went, and six is the limit");
+    let latches = lines(&world.shop, "SELECT concat(scope, ' ', reason) FROM entail_latches").await;
+    assert_eq!(latches, ["reference:order_customer rows-per-event"]);
+}
+
+const NODES: &str = "
+CREATE TABLE nodes (a bigint, b bigint UNIQUE, parent_b bigint REFERENCES nodes (b) ON UPDATE CASCADE, owner bigint, PRIMARY KEY (a, parent_b));
+INSERT INTO nodes VALUES (1, 10, 10, 5), (2, 20, 10, 6); CREATE INDEX nb ON nodes (b); CREATE INDEX no ON nodes (owner);
+";
+const NODE_RULES: &str = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
+  - { name: crm.head, table: heads, key: id, topic: crm.heads }
+  - { name: shop.node, table: nodes, key: [a, parent_b] }
+references:
+  - { name: node_head, child: shop.node, columns: b, parent: crm.head, parent_columns: code, on_delete: no_action, on_update: cascade }
+  - { name: node_owner, child: shop.node, columns: owner, parent: crm.customer, on_delete: cascade }
+";
+
+/// One row is to go, and another one's new value would give it another key first.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_a_row_that_goes_under_a_key_that_follows_another_row_is_not_taken_for_gone() {
+    for postgres in [true, false] {
+        let crm = "CREATE TABLE customers (id bigint PRIMARY KEY); INSERT INTO customers VALUES (5);
+            CREATE TABLE heads (id bigint PRIMARY KEY, code bigint UNIQUE); INSERT INTO heads VALUES (1, 11), (2, 20);";
+        let full = if postgres { "ALTER TABLE heads REPLICA IDENTITY FULL;" } else { "" };
+        let world = World::new(postgres, &format!("{crm}{full}"), NODES, NODE_RULES).await;
+        let source = json!({"connector": "postgresql", "name": "crm", "schema": "public", "table": "heads", "lsn": 900});
+        let recoded = json!({"op": "u", "before": {"id": 1, "code": 10}, "after": {"id": 1, "code": 11}, "source": source});
+        let recoded = batch(&world, "crm.heads", 1, &recoded);
+        let waiting = world.engine.work(&recoded, Authority::Replay { apply: true }).await.expect("works").waiting;
+        assert!(!waiting.is_empty(), "it waits for its proof");
+        let retries: Vec<Retry> = waiting.into_iter().map(|one| Retry { pending: one.pending, proven: Some(one.seen) }).collect();
+        let gone = batch(&world, "crm.customers", 6, &delete("crm", "customers", 6));
+        let both = Batch { retries: retries.clone(), events: gone.events.clone(), ..Batch::default() };
+        let error = world.engine.work(&both, Authority::Replay { apply: true }).await.expect_err("each by itself");
+        assert!(matches!(error, WorkError::TooMany), "{error:?}");
+        for batch in [Batch { retries, ..Batch::default() }, gone] {
+            world.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works");
+        }
+        let now = lines(&world.shop, "SELECT CAST(a AS TEXT) || '|' || CAST(b AS TEXT) || '|' || CAST(parent_b AS TEXT) FROM nodes").await;
+        assert_eq!(now, ["1|11|11"], "postgres: {postgres}");
+    }
+}
+
+fn batch(world: &World, topic: &str, id: i64, value: &serde_json::Value) -> Batch {
+    let at = Position { partition: partition(topic), offset: 5 };
+    let key = Some(json!({"id": id}).to_string().into_bytes());
+    let record = Record { at: at.clone(), timestamp: None, key, value: Some(value.to_string().into_bytes()), headers: Vec::new() };
+    let decoded = change::decode(&record, &world.engine.model.topics[topic]).expect("decodes");
+    let Content::Events(events) = decoded.content else { panic!("no events") };
+    Batch { events: events.into_iter().map(|event| (at.clone(), event)).collect(), ..Batch::default() }
 }

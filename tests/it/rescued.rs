@@ -7,9 +7,10 @@ use entail::change::{self, Content, Position, Record};
 use entail::engine::{Authority, Batch, Report, Retry, WorkError};
 use entail::ledger;
 use serde_json::json;
+use sqlx::Executor as _;
 
 use crate::support::engine::partition;
-use crate::support::scripted::{Act, Cue};
+use crate::support::scripted::{Act, Cue, Gate};
 use crate::support::world::*;
 
 /// Customers and parcels in one database, orders between them in another. Parcels point at each other, and one at itself.
@@ -286,4 +287,38 @@ async fn h47_a_rescue_that_is_too_large_is_told() {
     sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
     let report = work(&world, &batch, &epochs).await.expect("works");
     assert_eq!(report.not_looked_at.values().copied().collect::<Vec<_>>(), [8]);
+}
+
+/// The record is worked once more by a replay, which settles the root as a worker would.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_replay_puts_back_what_an_interrupted_attempt_took_too() {
+    for postgres in [true, false] {
+        let (world, batch, _) = torn(postgres).await;
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        let again = Batch { events: batch.events, ..Batch::default() };
+        world.engine.work(&again, Authority::Replay { apply: true }).await.expect("works");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "postgres: {postgres}");
+        assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>2", "9>2"]);
+    }
+}
+
+/// The middle row is deleted while its rows come back: its own event finds them only once they are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_middle_row_stays_until_its_rows_are_back() {
+    let (world, batch, epochs) = torn(true).await;
+    sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+    let gate = std::sync::Arc::new(Gate::default());
+    world.script.cue(Cue { at: "commit", nth: 1, act: Act::Hold(std::sync::Arc::clone(&gate)) });
+    let deleting = async {
+        gate.reached.notified().await;
+        let mut other = crate::support::postgres::connect(&world.shop).await;
+        let deleted = other.execute("SET lock_timeout = 200; DELETE FROM orders WHERE id = 7").await;
+        gate.go.notify_one();
+        deleted
+    };
+    let (worked, deleted) = tokio::join!(work(&world, &batch, &epochs), deleting);
+    worked.expect("works");
+    let refused = deleted.expect_err("ORPHAN: the order goes, and nobody would look for the parcels that come back").to_string();
+    assert!(refused.contains("lock timeout"), "{refused}");
+    assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"]);
 }

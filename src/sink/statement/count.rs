@@ -58,20 +58,34 @@ pub(crate) fn size(dialect: Dialect, table: &TableRef) -> Statement {
     builder.done(format!("asking how many rows {} has", table.table_name()), sql)
 }
 
-/// The marks of all columns of these tables: a table's place in the list, a column, its mark. `None` where columns have none.
+/// The marks of these tables and of all their columns: a table's place in the list, a column, its mark; without a column the table's own. On SQLite
+/// that one stands for all.
 pub(crate) fn marks(dialect: Dialect, tables: &[&TableRef]) -> Option<Statement> {
-    if dialect == Dialect::Sqlite || tables.is_empty() {
+    if tables.is_empty() {
         return None;
     }
     let mut builder = Builder::new(dialect);
-    let listed = builder.list(vec![ListColumn::text(tables.iter().map(|table| table.quoted.clone()))]);
-    let sql = format!(
-        "SELECT {}::text, a.attname::text, a.attnum::text || ':' || a.atttypid::text || ':' || a.attcollation::text
-        FROM {} JOIN pg_catalog.pg_attribute AS a ON a.attrelid = to_regclass({}) WHERE a.attnum > 0 AND NOT a.attisdropped",
-        listed.ordinal,
-        listed.from,
-        listed.columns.join(", ")
-    );
+    let names = match dialect {
+        Dialect::Postgres => tables.iter().map(|table| table.quoted.clone()).collect(),
+        Dialect::Sqlite => tables.iter().map(|table| table.name.clone()).collect::<Vec<_>>(),
+    };
+    let listed = builder.list(vec![ListColumn::text(names.into_iter())]);
+    let (place, from, name) = (&listed.ordinal, &listed.from, listed.columns.join(", "));
+    let sql = match dialect {
+        Dialect::Postgres => format!(
+            "SELECT {place}::text, a.attname::text, a.attnum::text || ':' || a.atttypid::text || ':' || a.attcollation::text
+            FROM {from} JOIN pg_catalog.pg_attribute AS a ON a.attrelid = to_regclass({name}) WHERE a.attnum > 0 AND NOT a.attisdropped
+            UNION ALL SELECT {place}::text, '',
+                (SELECT coalesce(string_agg(f.oid::text || f.confdeltype::text || f.confupdtype::text, ' ' ORDER BY f.oid), '')
+                FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid = to_regclass({name}))
+            FROM {from}"
+        ),
+        Dialect::Sqlite => format!(
+            "SELECT CAST({place} AS TEXT), '', (SELECT group_concat(s.sql, ' ') FROM sqlite_schema AS s WHERE s.type = 'table' AND (s.name = {name}
+                OR EXISTS (SELECT 1 FROM pragma_foreign_key_list(s.name) AS f WHERE f.\"table\" = {name} COLLATE NOCASE)))
+            FROM {from}"
+        ),
+    };
     Some(builder.done("looking at the columns".to_owned(), sql))
 }
 

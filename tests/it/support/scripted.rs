@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use entail::rules::TableName;
 use entail::sink::{Database, Dialect, Fault, ForeignKey, Row, Session, SinkError, Statement, TableRef};
+use tokio::sync::Notify;
 
 /// What happens at a moment.
 #[derive(Debug, Clone)]
@@ -17,6 +18,15 @@ pub(crate) enum Act {
     LoseReply,
     /// This statement runs first, within the transaction.
     InTransaction(String),
+    /// It waits here until it is let go.
+    Hold(Arc<Gate>),
+}
+
+/// Where something waits.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    pub(crate) reached: Notify,
+    pub(crate) go: Notify,
 }
 
 /// A moment: the statement whose description begins like this, for the nth time (from 1). `commit` is the moment of a commit.
@@ -86,6 +96,11 @@ impl Script {
             }
             Some(Act::Fail) => Err(lost(what)),
             Some(Act::LoseReply) => Ok(true),
+            Some(Act::Hold(gate)) => {
+                gate.reached.notify_one();
+                gate.go.notified().await;
+                Ok(false)
+            }
             Some(Act::InTransaction(_)) => panic!("not in a transaction: {what}"),
         }
     }

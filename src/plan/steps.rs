@@ -1,0 +1,97 @@
+//! What is to be done with each row, as steps: rows of one table to which the same happens, children before parents.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::consequence::assigned;
+use super::expand::columns_key;
+use super::order::{Planner, Touches};
+use super::{Assignment, ChildRow, Fate, Plan, RootId, RowId, Step, StepAction, StepRow};
+use crate::graph::EdgeId;
+use crate::rules::EntityId;
+
+/// What makes one step of many touches, in the order of the steps: whether it is late, rank, whether it deletes, native rank, table, references,
+/// action.
+type StepKey = (bool, usize, bool, usize, EntityId, Vec<EdgeId>, StepAction);
+/// What the updates of a row come to: the references, what is set, and the row's own values.
+type Merged = (Vec<EdgeId>, StepAction, Vec<Option<String>>);
+type Updates = BTreeMap<EdgeId, (RootId, Fate)>;
+
+impl Planner<'_> {
+    /// Groups the touches into steps, children before parents.
+    pub(super) fn finish(&self, touches: Touches, plan: &mut Plan) {
+        // A row that stays for a later portion goes too: a default that names it would be given to the same rows for ever.
+        plan.vacated.extend(self.incomplete.iter().flat_map(|row| self.vacated_by(*row)));
+        let mut steps: BTreeMap<StepKey, Vec<StepRow>> = BTreeMap::new();
+        for (row, touch) in touches {
+            let (entity, child) = self.collected.row(row);
+            let mut add = |is_late: bool, root: RootId, (edges, action, new): Merged| {
+                *plan.rows.entry(root).or_default() += 1;
+                let still = edges.iter().flat_map(|edge| texts(&self.graph.edge(*edge).columns, child)).collect();
+                // Within a cycle, rows let go before others are deleted: a native key would change them behind us otherwise.
+                let (rank, deletes) = (self.graph.rank(*entity), action == StepAction::Delete);
+                let place = (is_late, rank, deletes, self.graph.native_rank(*entity), *entity, edges, action);
+                steps.entry(place).or_default().push(StepRow { key: child.key.clone(), still, new, root });
+            };
+            match touch.delete {
+                Some(edge) => {
+                    add(true, touch.root, (vec![edge], StepAction::Delete, Vec::new()));
+                    plan.vacated.extend(self.vacated_by(row));
+                }
+                None => {
+                    let (late, early) = self.by_root(row, touch.root, touch.updates);
+                    early.iter().for_each(|(root, updates)| add(false, *root, self.merged(updates)));
+                    add(true, touch.root, self.merged(&late));
+                }
+            }
+        }
+        for ((is_late, .., entity, edges, action), mut rows) in steps {
+            rows.sort();
+            plan.steps.push(Step { entity, edges, action, rows, is_early: !is_late });
+        }
+    }
+
+    /// The updates of a row by its first root, and those by others: they are written and kept by themselves, so that each cascade can be undone
+    /// without the others. Where they write the same columns, or such as others know the row by, they stay together.
+    fn by_root(&self, row: RowId, first: RootId, updates: Updates) -> (Updates, BTreeMap<RootId, Updates>) {
+        let mut by_root: BTreeMap<RootId, Updates> = BTreeMap::new();
+        for (edge, (root, fate)) in &updates {
+            by_root.entry(*root).or_default().insert(*edge, (*root, fate.clone()));
+        }
+        let entity = self.collected.row(row).0;
+        let mut used: BTreeSet<String> = self.graph.targets_of(entity).flat_map(|(_, target)| target.columns.iter().cloned()).collect();
+        used.extend(self.graph.node(entity).key.iter().cloned());
+        let are_apart =
+            by_root.len() > 1 && by_root.values().all(|updates| self.columns(updates).into_iter().all(|column| used.insert(column)));
+        if !are_apart {
+            return (updates, BTreeMap::new());
+        }
+        (by_root.remove(&first).unwrap_or_default(), by_root)
+    }
+
+    /// The columns that these updates read or write.
+    fn columns(&self, updates: &Updates) -> BTreeSet<String> {
+        let of_edge = |(edge, (_, fate)): (&EdgeId, &(RootId, Fate))| {
+            let edge = self.graph.edge(*edge);
+            let written = assigned(edge, fate, &mut Vec::new()).into_iter().map(|(column, _)| column);
+            let read = edge.columns.iter().chain(edge.when.iter().map(|when| &when.column)).cloned();
+            written.chain(read).collect::<Vec<_>>()
+        };
+        updates.iter().flat_map(of_edge).collect()
+    }
+
+    /// The updates of one row as one.
+    fn merged(&self, updates: &Updates) -> Merged {
+        let mut assignments: BTreeMap<String, Assignment> = BTreeMap::new();
+        let mut new = Vec::new();
+        for (edge_id, (_, fate)) in updates {
+            for (column, assignment) in assigned(self.graph.edge(*edge_id), fate, &mut new) {
+                assignments.insert(column, assignment);
+            }
+        }
+        (updates.keys().copied().collect(), StepAction::Update(assignments.into_iter().collect()), new)
+    }
+}
+
+fn texts(columns: &[String], row: &ChildRow) -> Vec<String> {
+    columns_key(columns, row).map(|key| key.parts().to_vec()).unwrap_or_default()
+}

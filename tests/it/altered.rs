@@ -1,0 +1,116 @@
+//! Tables that are altered while the worker runs, as migrations of the services do.
+
+use crate::support::wait::wait_for;
+use crate::support::worker::{DEADLINE, PARTITIONS, Shop, Worker};
+
+/// Customers 1 to 20, each with an order, of whom 1 to 3 are gone and worked; then this is done to the shop.
+async fn altered(change: &str) -> (Shop, Worker) {
+    let shop = Shop::open().await;
+    shop.load(20, 3, 0).await;
+    let worker = shop.run("worker", &[]);
+    shop.until_caught_up().await;
+    shop.execute("shop", change).await;
+    shop.execute("crm", "DELETE FROM customers WHERE id = 5").await;
+    shop.bed.produce(shop.delete(5, 80_000_005).into()).await;
+    (shop, worker)
+}
+
+async fn undone(shop: &Shop, worker: &mut Worker) {
+    shop.until_caught_up().await;
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM orders").await, 16);
+    worker.signal("TERM");
+    assert_eq!(worker.exit(DEADLINE).await, 0, "{}", worker.tail());
+    let (code, said, errors) = shop.command(&["undo", "--root", "crm.customer:5"]).await;
+    assert_eq!(code, 0, "its root is still missing: {said}{errors}");
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM orders").await, 17, "{said}{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h74_a_column_that_comes_while_it_runs_is_archived_and_comes_back() {
+    let (shop, mut worker) =
+        altered("ALTER TABLE orders ADD note text DEFAULT 'none'; UPDATE orders SET note = 'kept ' || customer_id").await;
+    undone(&shop, &mut worker).await;
+    assert_eq!(shop.rows("shop", "SELECT note FROM orders WHERE customer_id = 5").await, [["kept 5"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_rows_below_a_native_key_that_comes_while_it_runs_are_archived_and_come_back() {
+    let change = "CREATE TABLE tags (id bigint PRIMARY KEY, order_id bigint REFERENCES orders (id) ON DELETE CASCADE);
+        INSERT INTO tags SELECT id, id FROM orders";
+    let (shop, mut worker) = altered(change).await;
+    undone(&shop, &mut worker).await;
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM tags").await, 17, "what the native key took along is lost");
+}
+
+/// Rows that could not be told apart, and so not be archived.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_a_table_without_a_key_that_comes_below_while_it_runs_shuts_the_reference() {
+    let change = "CREATE TABLE loose (order_id bigint REFERENCES orders (id) ON DELETE CASCADE); INSERT INTO loose SELECT id FROM orders";
+    let (shop, mut worker) = altered(change).await;
+    wait_for("a latch", DEADLINE, async || {
+        let (_, listed, _) = shop.command(&["release"]).await;
+        (listed.contains("schema-drift") && listed.contains("no primary key")).then_some(())
+    })
+    .await;
+    shop.until_caught_up().await;
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM orders").await, 17);
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM loose").await, 17, "WRONG DELETION: they were not archived");
+    worker.signal("TERM");
+    assert_eq!(worker.exit(DEADLINE).await, 0, "{}", worker.tail());
+}
+
+/// A connector was made anew, and its topics have other names now. What was parked is of the old one, which nobody reads any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn h82_what_was_parked_goes_on_under_another_name_of_its_topic() {
+    let mut shop = Shop::open().await;
+    shop.load(20, 3, 0).await;
+    let mut worker = shop.run("worker", &[]);
+    shop.until_caught_up().await;
+    let (code, _, errors) = shop.command(&["pause", "order_customer"]).await;
+    assert_eq!(code, 0, "{errors}");
+    shop.execute("crm", "DELETE FROM customers WHERE id = 5").await;
+    shop.bed.produce(shop.delete(5, 80_000_005).into()).await;
+    shop.until_caught_up().await;
+    worker.signal("TERM");
+    assert_eq!(worker.exit(DEADLINE).await, 0, "{}", worker.tail());
+    let parked = "SELECT count(*) FROM entail_pending";
+    assert_eq!((shop.count("shop", "SELECT count(*) FROM orders").await, shop.count("shop", parked).await), (17, 1));
+    shop.topic = shop.bed.name("crm2.public.customers");
+    shop.bed.create_topic(&shop.topic, PARTITIONS, &[]).await;
+    let shop = shop.extra("");
+    let mut next = shop.run("next", &[]);
+    next.until_owner().await;
+    let (code, _, errors) = shop.command(&["resume", "order_customer"]).await;
+    assert_eq!(code, 0, "{errors}");
+    wait_for("what was parked to go", DEADLINE, async || {
+        (shop.count("shop", "SELECT count(*) FROM orders").await == 16 && shop.count("shop", parked).await == 0).then_some(())
+    })
+    .await;
+    next.signal("TERM");
+    assert_eq!(next.exit(DEADLINE).await, 0, "{}", next.tail());
+}
+
+/// The kill switch is wanted most when something is wrong already.
+#[tokio::test(flavor = "multi_thread")]
+async fn h82_a_pause_reaches_the_databases_that_answer() {
+    let shop = Shop::open().await;
+    let (code, _, said) = shop.command(&["migrate"]).await;
+    assert_eq!(code, 0, "{said}");
+    let nowhere = shop.urls["shipping"]
+        .rsplit_once('/')
+        .map(|(server, database)| format!("{}:1/{database}", server.rsplit_once(':').expect("a port").0))
+        .expect("a path");
+    std::fs::write(shop.config(), shop.settings().replace(&shop.urls["shipping"], &nowhere)).expect("written");
+    let paused = "SELECT count(*) FROM entail_latches";
+    // Of this one nothing is kept in the database that is down.
+    let (code, said, errors) = shop.command(&["pause", "order_customer", "--wait", "1s"]).await;
+    assert!(code == 0 && said.contains("paused reference:order_customer in shop"), "{said}{errors}");
+    assert_eq!(shop.count("shop", paused).await, 1);
+    let (code, said, errors) = shop.command(&["pause", "--wait", "1s"]).await;
+    assert!(code == 4 && said.contains("paused everything in shop") && errors.contains("shipping"), "{code}: {said}{errors}");
+    assert_eq!(shop.count("shop", paused).await, 2);
+    let (code, said, errors) = shop.command(&["status", "--wait", "1s"]).await;
+    assert!(code == 4 && said.contains("entail resume") && errors.contains("shipping"), "{code}: {said}{errors}");
+    let (code, said, errors) = shop.command(&["pause", "parcel_order", "--wait", "1s"]).await;
+    assert!(code == 4 && said.is_empty() && errors.contains("shipping"), "{code}: {said}{errors}");
+}
