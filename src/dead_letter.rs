@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::change::Record;
 use crate::config::Kafka;
@@ -29,6 +30,10 @@ pub struct Reason {
     /// How often it was tried.
     pub attempt: u32,
 }
+
+/// Of a letter without its bytes.
+const LEFT_OUT: &str =
+    "key, value and headers are left out, as the topic's max.message.bytes is less than they need: read them at entail.position";
 
 /// The producer of dead letters.
 pub struct DeadLetters {
@@ -67,10 +72,21 @@ impl DeadLetters {
     /// # Errors
     /// If the broker does not acknowledge it in time: the record's offset must not move.
     pub async fn send(&self, record: &Record, reason: &Reason) -> Result<(), KafkaError> {
-        let headers = self.headers(record, reason);
+        match self.deliver(self.headers(record, reason), record.key.as_deref(), record.value.as_deref(), record).await {
+            Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize)) => {
+                tracing::error!(position = %record.at, "the dead letter topic takes no message so large: only the record's position is kept there");
+                let reason = Reason { hint: format!("{}; {LEFT_OUT}", reason.hint), ..reason.clone() };
+                let nothing = Record { headers: Vec::new(), ..record.clone() };
+                self.deliver(self.headers(&nothing, &reason), None, None, record).await
+            }
+            done => done,
+        }
+    }
+
+    async fn deliver(&self, headers: OwnedHeaders, key: Option<&[u8]>, value: Option<&[u8]>, record: &Record) -> Result<(), KafkaError> {
         let mut letter: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&self.topic).headers(headers);
-        letter.key = record.key.as_deref();
-        letter.payload = record.value.as_deref();
+        letter.key = key;
+        letter.payload = value;
         letter.timestamp = record.timestamp;
         let delivery = self.producer.send_result(letter).map_err(|(error, _)| error)?;
         match delivery.await {

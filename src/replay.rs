@@ -319,8 +319,16 @@ impl Replay<'_> {
             prepared.retries = retries;
             attempt::work(shared, prepared, name).await
         });
-        let done = task.await.map_err(|error| ReplayError::Broken(error.to_string()))?;
-        self.take(done)
+        let mut done = task.await.map_err(|error| ReplayError::Broken(error.to_string()))?;
+        let bound_anew = done.engine.take();
+        self.take(done)?;
+        if let Some(engine) = bound_anew {
+            // What waits was found under the binding before.
+            self.found.held_back += u64::try_from(self.waitlist.len()).unwrap_or(u64::MAX);
+            self.waitlist.forget_all();
+            self.shared.engine = engine;
+        }
+        Ok(())
     }
 
     fn take(&mut self, done: Done) -> Result<(), ReplayError> {

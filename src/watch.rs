@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::databases::{DatabaseId, Handle};
 use crate::graph::{Edge, EdgeId, Origin};
 use crate::ledger::{self, Latch};
-use crate::model::Model;
+use crate::model::{BoundTable, Model};
 use crate::resolve::Trouble;
 use crate::rules::{EntityId, OnDelete};
-use crate::sink::{Column, Row, SinkError};
+use crate::sink::{Column, Row, SinkError, TableRef};
 use crate::value::ColumnType;
 
 /// Where the logs of databases had ended.
@@ -162,7 +162,11 @@ async fn drifted(model: &Model, entity: EntityId) -> Option<Finding> {
     let bound = model.table_if_any(entity)?;
     let database = &model.databases.handle(bound.database).database;
     let now = database.table(&bound.table.table_name()).await.ok()?;
-    let is_same = |name: &&String| bound.table.column(name).map(meaning) == now.as_ref().and_then(|now| now.column(name)).map(meaning);
+    changed(model, entity, bound, now.as_ref())
+}
+
+fn changed(model: &Model, entity: EntityId, bound: &BoundTable, now: Option<&TableRef>) -> Option<Finding> {
+    let is_same = |name: &&String| bound.table.column(name).map(meaning) == now.and_then(|now| now.column(name)).map(meaning);
     let used = used(model, entity);
     let changed: Vec<&str> = used.iter().filter(|name| !is_same(name)).map(String::as_str).collect();
     if changed.is_empty() {
@@ -201,16 +205,29 @@ pub(crate) fn compare(model: &Model, entities: &[EntityId], rows: &[Row]) -> Res
     Ok(())
 }
 
-/// What is concerned by a table to which the rules can no longer be bound.
+/// What is concerned by a table to which the rules can no longer be bound: every reference that leads there.
 pub(crate) fn unbindable(model: &Model, table: &str, detail: String) -> Finding {
     let is_it = |entity| model.table_if_any(entity).is_some_and(|bound| bound.table.table_name().to_string() == table);
-    let mut concerned = edges(model, is_it);
-    if concerned.is_empty() {
-        // Only native keys lead to it: from whatever is changed in its database.
-        let homes: BTreeSet<DatabaseId> = model.graph.nodes().filter(|(id, _)| is_it(*id)).map(|(id, _)| model.database_of(id)).collect();
-        concerned = edges(model, |entity| homes.iter().any(|home| has(model, entity, *home)));
+    let mut above: BTreeSet<EntityId> = model.graph.nodes().map(|(id, _)| id).filter(|id| is_it(*id)).collect();
+    let mut before = 0;
+    while before != above.len() {
+        before = above.len();
+        let parents: Vec<EntityId> =
+            model.graph.edges().filter(|(_, edge)| above.contains(&edge.child)).map(|(_, edge)| model.graph.parent(edge)).collect();
+        above.extend(parents);
     }
-    Finding { edges: concerned, reason: "schema-drift", detail, log_end: None }
+    let leads_there = |edge: &Edge| edge.origin != Origin::Native && (above.contains(&edge.child) || is_it(model.graph.parent(edge)));
+    let edges = model.graph.edges().filter(|(_, edge)| leads_there(edge)).map(|(id, _)| id).collect();
+    Finding { edges, reason: "schema-drift", detail, log_end: None }
+}
+
+/// What was used under the old binding and is another thing under the new one: its references are to be shut before that counts (H74).
+pub(crate) fn rebound(old: &Model, new: &Model) -> Vec<Finding> {
+    let found = old.graph.nodes().filter_map(|(id, _)| {
+        let bound = old.table_if_any(id)?;
+        changed(old, id, bound, new.table_if_any(id).map(|now| &now.table))
+    });
+    found.collect()
 }
 
 /// What is read of a table, asked for by conditions, or set.

@@ -146,6 +146,9 @@ async fn execute(model: &Model, session: &mut dyn Session, dialect: Dialect, bou
             if usize::try_from(done).ok() == Some(step.rows.len()) {
                 return Ok(());
             }
+            if usize::try_from(done).is_ok_and(|done| done > step.rows.len()) {
+                return Err(swallowed(statement.what(), step.rows.len(), usize::try_from(done).unwrap_or(usize::MAX)));
+            }
             // A native cascade of an earlier step may have taken rows along; they were archived. What matters is that none is left.
             let keys: Vec<&[String]> = step.rows.iter().map(|row| row.key.parts()).collect();
             let left = Selection { table: &bound.table, by: key, keys: &keys, when: &[], read: key, lock: false, limit: keys.len() };

@@ -102,6 +102,11 @@ impl Binder<'_> {
         let handle = self.databases.handle(database);
         let table = handle.database.table(name).await.map_err(|source| BindError::Catalog { place: place.to_owned(), source })?;
         match table {
+            Some(table) if table.has_heirs() => self.problem(
+                place,
+                format!("other tables inherit from `{name}` in database `{}`", handle.name),
+                "make them partitions, or tables of their own: rows of theirs would be taken for its own",
+            ),
             Some(table) if table.is_table() => return Ok(Some((database, table))),
             Some(_) => self.problem(
                 place,

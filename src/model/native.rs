@@ -76,6 +76,14 @@ impl Additions {
         let handle = databases.handle(database);
         let Some(table) = handle.database.table(&key.child).await? else { return Ok(None) };
         let name = format!("{}.{}", handle.name, key.child);
+        if table.has_heirs() {
+            self.problems.push(Problem {
+                place: name,
+                message: format!("the native foreign key `{}` reaches this table, from which others inherit", key.name),
+                hint: "make them partitions, or tables of their own: rows of theirs would be taken for its own".to_owned(),
+            });
+            return Ok(None);
+        }
         if table.primary_key().is_empty() {
             self.problems.push(Problem {
                 place: name,

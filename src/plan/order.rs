@@ -164,7 +164,10 @@ fn merge(all: &mut Touches, more: &Touches) {
                 if known.delete.is_none() && touch.delete.is_some() {
                     (known.root, known.delete) = (touch.root, touch.delete);
                 }
-                known.updates.extend(touch.updates.iter().map(|(edge, update)| (*edge, update.clone())));
+                // Of a row by which two roots come here, the first has its removal: and so what that changes.
+                for (edge, update) in &touch.updates {
+                    known.updates.entry(*edge).or_insert_with(|| update.clone());
+                }
             }
         }
     }

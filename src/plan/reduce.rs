@@ -266,9 +266,12 @@ impl Reducer<'_> {
             std::collections::btree_map::Entry::Occupied(mut occupied) => {
                 let known = occupied.get_mut();
                 // An older event that comes later (a repeat, a snapshot read) does not undo a newer one. Without a position the order read decides.
-                if !is_older(copy.source.as_ref(), known.source.as_ref()) {
+                // A tombstone alone may be of another entity on the topic.
+                let is_hint = copy.row.is_none() && copy.source.is_none() && known.row.is_some() && known.source.is_some();
+                if !is_hint && !is_older(copy.source.as_ref(), known.source.as_ref()) {
                     let source = copy.source.clone().or_else(|| known.source.clone());
-                    *known = Copy { source, ..copy };
+                    let row = copy.row.map(|row| over(row, known.row.as_ref()));
+                    *known = Copy { source, row, ..copy };
                 }
             }
         }
@@ -324,4 +327,14 @@ fn is_older(one: Option<&SourcePosition>, other: Option<&SourcePosition>) -> boo
 
 fn key_in(columns: &[String], image: &RowImage) -> Option<Key> {
     Key::from_cells(columns.iter().map(|column| image.get(column).unwrap_or(&Cell::Unknown)))
+}
+
+/// A row over an earlier one: what the later event does not know, because it did not change, is as it was.
+fn over(mut row: RowImage, before: Option<&RowImage>) -> RowImage {
+    for (column, cell) in row.iter_mut().filter(|(_, cell)| **cell == Cell::Unknown) {
+        if let Some(known) = before.and_then(|before| before.get(column)) {
+            cell.clone_from(known);
+        }
+    }
+    row
 }

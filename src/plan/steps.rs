@@ -62,10 +62,10 @@ impl Planner<'_> {
         used.extend(self.graph.node(entity).key.iter().cloned());
         let are_apart =
             by_root.len() > 1 && by_root.values().all(|updates| self.columns(updates).into_iter().all(|column| used.insert(column)));
-        if !are_apart {
-            return (updates, BTreeMap::new());
+        match by_root.remove(&first).filter(|_| are_apart) {
+            Some(of_first) => (of_first, by_root),
+            None => (updates, BTreeMap::new()),
         }
-        (by_root.remove(&first).unwrap_or_default(), by_root)
     }
 
     /// The columns that these updates read or write.

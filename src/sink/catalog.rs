@@ -27,8 +27,10 @@ pub struct TableRef {
     pub(super) replica_identity: ReplicaIdentity,
     /// A plain or partitioned table, not a view.
     pub(super) is_table: bool,
-    /// SQLite: the table has a rowid.
-    pub(super) has_rowid: bool,
+    /// SQLite: the name by which a row's number can be had; a column of that name would hide it.
+    pub(super) rowid: Option<&'static str>,
+    /// Other tables inherit from it (PostgreSQL): their rows would count as its own.
+    pub(super) has_heirs: bool,
     /// Which native foreign keys lead to it; on SQLite also what it is itself. Another text means that something of it is another (H74).
     pub(crate) mark: String,
 }
@@ -170,7 +172,13 @@ impl TableRef {
         &self.replica_identity
     }
 
-    /// A table, not a view.
+    /// Whether other tables inherit from it.
+    #[must_use]
+    pub fn has_heirs(&self) -> bool {
+        self.has_heirs
+    }
+
+    /// A plain or partitioned table, not a view.
     #[must_use]
     pub fn is_table(&self) -> bool {
         self.is_table

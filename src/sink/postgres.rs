@@ -126,7 +126,8 @@ impl Database for Postgres {
             indexes: indexes.into_iter().filter(|index| index.whole).map(|index| index.columns).collect(),
             replica_identity,
             is_table: matches!(kind.as_str(), "r" | "p"),
-            has_rowid: false,
+            rowid: None,
+            has_heirs: found.try_get(6).map_err(|error| fail(&what, &error))?,
             mark: get(5)?,
         }))
     }
@@ -249,7 +250,8 @@ fn fail(what: &str, error: &sqlx::Error) -> SinkError {
 
 const TABLE: &str = "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text,
         (SELECT coalesce(string_agg(f.oid::text || f.confdeltype::text || f.confupdtype::text, ' ' ORDER BY f.oid), '')
-        FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid = c.oid)
+        FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid = c.oid),
+        c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits AS h WHERE h.inhparent = c.oid)
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
 
 // Domains are followed to their base type (three levels are plenty).
@@ -267,13 +269,14 @@ const COLUMNS: &str = "SELECT a.attname::text, b.typname::text, bn.nspname::text
     LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = a.attcollation
     WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
-const INDEXES: &str = "SELECT i.indisprimary, i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL, i.indisreplident,
+const INDEXES: &str =
+    "SELECT i.indisprimary, i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL, i.indisreplident,
         i.indpred IS NULL AND i.indisvalid,
         array(SELECT coalesce(a.attname::text, '') FROM generate_series(0, i.indnkeyatts - 1) AS n
               LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n] AND a.attnum > 0 ORDER BY n)
     FROM pg_catalog.pg_index AS i WHERE i.indrelid = $1::int8::oid";
 
-// `confdelsetcols` is there since PostgreSQL 15, and null where SET NULL lists no columns.
+// `confdelsetcols` is there since PostgreSQL 15, and null where SET NULL lists no columns; `conenforced` since 18.
 const FOREIGN_KEYS: &str =
     "SELECT c.conname::text, cn.nspname::text, cr.relname::text, pn.nspname::text, pr.relname::text, c.confdeltype::text,
         array(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY AS k(n, o)
@@ -288,7 +291,7 @@ const FOREIGN_KEYS: &str =
     FROM pg_catalog.pg_constraint AS c
     JOIN pg_catalog.pg_class AS cr ON cr.oid = c.conrelid JOIN pg_catalog.pg_namespace AS cn ON cn.oid = cr.relnamespace
     JOIN pg_catalog.pg_class AS pr ON pr.oid = c.confrelid JOIN pg_catalog.pg_namespace AS pn ON pn.oid = pr.relnamespace
-    WHERE c.contype = 'f' AND c.conparentid = 0 ORDER BY c.conname, c.oid";
+    WHERE c.contype = 'f' AND c.conparentid = 0 AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true) ORDER BY c.conname, c.oid";
 
 struct Index {
     primary: bool,

@@ -57,7 +57,7 @@ fn prepare(statement: &Statement) -> Query<'_, Driver, SqliteArguments> {
 }
 
 /// How a table was made, and those whose foreign keys lead to it.
-const MARK: &str = "SELECT group_concat(s.sql, ' ') FROM sqlite_schema AS s WHERE s.type = 'table' AND (s.name = $1
+const MARK: &str = "SELECT coalesce(group_concat(s.sql, ' '), '') FROM sqlite_schema AS s WHERE s.type = 'table' AND (s.name = $1
     OR EXISTS (SELECT 1 FROM pragma_foreign_key_list(s.name) AS f WHERE f.\"table\" = $1 COLLATE NOCASE))";
 
 fn texts(what: &str, row: &SqliteRow) -> Result<Row, SinkError> {
@@ -103,6 +103,8 @@ impl Database for Sqlite {
         }
         let mark = sqlx::query(MARK).bind(&table).fetch_one(&self.pool).await;
         let mark = mark.and_then(|row| row.try_get(0)).map_err(|error| fail(&what, &error))?;
+        let is_free = |name: &&str| columns.iter().all(|(column, _)| !column.name.eq_ignore_ascii_case(name));
+        let rowid = ["rowid", "_rowid_", "oid"].into_iter().find(is_free).filter(|_| without_rowid == 0);
         Ok(Some(TableRef {
             schema: "main".to_owned(),
             quoted: quote(&table),
@@ -113,7 +115,8 @@ impl Database for Sqlite {
             indexes: all,
             replica_identity: ReplicaIdentity::Full,
             is_table: table_type == "table",
-            has_rowid: without_rowid == 0,
+            rowid,
+            has_heirs: false,
             mark,
         }))
     }

@@ -120,16 +120,22 @@ pub enum UndoError {
 /// See [`UndoError`].
 pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result<Undone, UndoError> {
     let mut undone = Undone { cascades: chosen(model, choice, manner.group).await?, ..Undone::default() };
+    let mut is_spared = false;
     let cascades = loop {
         let cascades: Vec<String> = undone.cascades.iter().map(|line| line.cascade.clone()).collect::<BTreeSet<_>>().into_iter().collect();
         let work = Work { model, manner, cascades: &cascades, all: undone.cascades.iter().map(|line| line.rows).sum() };
         undone.tables = work.pass(true).await?;
         undone.lost = work.lost(&undone.cascades).await?;
+        if is_spared && manner.on_conflict == OnConflict::Fail && undone.left() > 0 {
+            // What was told of its roots counts as undone by now, so "nothing was written" would not be true.
+            return Err(UndoError::Conflict(CAME_MEANWHILE.to_owned()));
+        }
         // A choice without any cascade would be one of all.
         if cascades.is_empty() || manner.is_dry || manner.on_conflict == OnConflict::Fail && undone.left() > 0 {
             break cascades;
         }
         work.spare(&undone.cascades).await?;
+        is_spared = true;
         // What was under way meanwhile is durable now, and belongs to it.
         let now = chosen(model, &Choice { cascades: cascades.clone(), ..Choice::default() }, manner.group).await?;
         if now == undone.cascades {
@@ -387,6 +393,9 @@ type Transacted = (Vec<(String, Tally)>, Vec<Archived>);
 fn is_contention(error: &UndoError) -> bool {
     matches!(error, UndoError::Database { source: SinkError::Database { fault: Fault::Contention, .. }, .. })
 }
+
+const CAME_MEANWHILE: &str = "a batch that was under way has added to the cascade, which is marked as undone and goes no further; see what is in the \
+    way with `--dry-run`, and undo the rest with `--on-conflict skip` or `overwrite`";
 
 const PARENT_MISSING: &str = "a native foreign key refuses it: its parent row is missing";
 

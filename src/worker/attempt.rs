@@ -20,7 +20,7 @@ use crate::error::{Disposition, chain};
 use crate::ledger::Epoch;
 use crate::model::BindError;
 use crate::sink::SinkError;
-use crate::watch::unbindable;
+use crate::watch::{rebound, unbindable};
 
 /// Delays between tries: from 100 ms to 5 s, which is also how late an outage's end may be noticed.
 const BACKOFF: Backoff = match Backoff::new(Duration::from_millis(100), Duration::from_secs(5)) {
@@ -278,8 +278,18 @@ impl Attempts {
             (WorkError::Sink(cause), Disposition::DeadLetter) => self.isolate(cause, part, parts).await,
             (WorkError::Sink(cause @ SinkError::Reshaped { table }), _) => {
                 let bound = self.bind_anew(table).await;
-                if bound.is_err() || part.attempt.get() >= BOUND_ANEW {
-                    return self.try_again(bound.as_ref().err().unwrap_or(cause), part, parts).await;
+                if !matches!(self.prepared.extent, Extent::Usual) {
+                    // It was counted by the old binding, and does not hold up what is behind it.
+                    return true;
+                }
+                match bound {
+                    Err(cause) if cause.disposition() == Disposition::Halt => {
+                        self.done.fatal = Some(cause);
+                        return false;
+                    }
+                    Err(cause) => return self.try_again(&cause, part, parts).await,
+                    Ok(()) if part.attempt.get() >= BOUND_ANEW => return self.try_again(cause, part, parts).await,
+                    Ok(()) => {}
                 }
                 part.attempt = part.attempt.saturating_add(1);
                 parts.push_front(part);
@@ -310,17 +320,29 @@ impl Attempts {
         }
     }
 
-    /// A table was altered: the rules are bound to it as it is now. If they cannot be, its references are shut.
+    /// A table was altered: the rules are bound to the tables as they are now. If they cannot be, the references that lead there are shut; and so are
+    /// those that use a column which is another one now.
     async fn bind_anew(&mut self, table: &str) -> Result<(), SinkError> {
-        let engine = &self.shared.engine;
+        let engine = Arc::clone(&self.shared.engine);
+        let drifted = || SinkError::Drifted { table: table.to_owned(), columns: "used by the rules".to_owned() };
         match engine.rebind().await {
-            Ok(engine) => {
+            Ok(bound) => {
+                for finding in rebound(&engine.model, &bound.model) {
+                    tracing::error!(reason = finding.reason, detail = finding.detail, "references were latched until they are released");
+                    if self.name.authority().is_dry() {
+                        return Err(drifted());
+                    }
+                    engine.halt(&finding).await?;
+                }
                 tracing::info!(table, "it, or a native foreign key that leads to it, was altered: the rules are bound anew");
-                self.shared.engine = Arc::new(engine);
+                self.shared.engine = Arc::new(bound);
                 self.done.engine = Some(Arc::clone(&self.shared.engine));
                 Ok(())
             }
             Err(BindError::Problems(problems)) => {
+                if self.name.authority().is_dry() {
+                    return Err(drifted());
+                }
                 let problems: Vec<String> = problems.iter().map(|one| format!("{}: {}; {}", one.place, one.message, one.hint)).collect();
                 engine.halt(&unbindable(&engine.model, table, problems.join("; "))).await
             }
@@ -412,9 +434,10 @@ impl Attempts {
 }
 
 fn halve(mut part: Part, parts: &mut VecDeque<Part>) {
-    let first = |length: usize| length.div_ceil(2);
-    let records = part.records.split_off(first(part.records.len()));
-    let retries = part.retries.split_off(first(part.retries.len()));
+    // Of one record and one retry, each by itself.
+    let records = part.records.split_off(part.records.len().div_ceil(2));
+    let half = if part.records.is_empty() { part.retries.len().div_ceil(2) } else { part.retries.len() / 2 };
+    let retries = part.retries.split_off(half);
     let attempt = NonZeroU32::MIN;
     if !records.is_empty() || !retries.is_empty() {
         parts.push_front(Part { records, retries, attempt });

@@ -97,7 +97,8 @@ impl Worker<'_> {
     /// How far other workers of the group are: what they have read and made durable counts as read.
     async fn hear_of_others(&mut self) {
         let mut awaited = self.waitlist.behind();
-        awaited.retain(|partition| !self.owned.contains_key(partition));
+        // Of one that stands still here the ledger knows, too.
+        awaited.retain(|partition| self.owned.get(partition).is_none_or(|owned| owned.halted));
         if awaited.is_empty() {
             return;
         }

@@ -42,6 +42,29 @@ async fn h64_rows_below_a_native_key_that_comes_while_it_runs_are_archived_and_c
     assert_eq!(shop.count("shop", "SELECT count(*) FROM tags").await, 17, "what the native key took along is lost");
 }
 
+/// One migration alters two tables: what the one only gained does not hide that another column of the other took an old name.
+#[tokio::test(flavor = "multi_thread")]
+async fn h74_a_column_that_takes_an_old_name_is_not_believed_when_the_rules_are_bound_anew() {
+    let shop = Shop::open().await;
+    shop.load(20, 3, 0).await;
+    let mut worker = shop.run("worker", &[]);
+    shop.until_caught_up().await;
+    shop.execute("crm", "DELETE FROM customers WHERE id = 5").await;
+    shop.execute("shipping", "ALTER TABLE parcels ADD note text").await;
+    let swap = "ALTER TABLE orders RENAME customer_id TO was; ALTER TABLE orders ADD customer_id bigint; UPDATE orders SET customer_id = 5";
+    shop.execute("shop", swap).await;
+    shop.bed.produce(shop.delete(5, 80_000_005).into()).await;
+    wait_for("a latch", DEADLINE, async || {
+        let (_, listed, _) = shop.command(&["release"]).await;
+        listed.contains("reference:order_customer: schema-drift").then_some(())
+    })
+    .await;
+    shop.until_caught_up().await;
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM orders").await, 17, "WRONG DELETION: what stands there are no customers");
+    worker.signal("TERM");
+    assert_eq!(worker.exit(DEADLINE).await, 0, "{}", worker.tail());
+}
+
 /// Rows that could not be told apart, and so not be archived.
 #[tokio::test(flavor = "multi_thread")]
 async fn h64_a_table_without_a_key_that_comes_below_while_it_runs_shuts_the_reference() {

@@ -23,6 +23,7 @@ mod masses;
 mod model;
 mod native_updates;
 mod newcomers;
+mod odd_tables;
 mod oracle;
 mod outages;
 mod parked;

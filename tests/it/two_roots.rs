@@ -105,3 +105,37 @@ async fn h24_a_row_that_two_roots_change_is_set_back_for_one_of_them_only() {
         assert_eq!(lines(&world.shop, ORDERS).await, ["70|3|1", "71|4|2"]);
     }
 }
+
+/// Both roots remove the order, and so both come to what it leaves behind: that comes back with whichever has the order.
+#[tokio::test(flavor = "multi_thread")]
+async fn h24_what_a_row_that_two_roots_remove_leaves_behind_comes_back_with_it() {
+    for postgres in [true, false] {
+        let shop = format!(
+            "{SHOP}ALTER TABLE parcels ADD customer bigint; CREATE INDEX pc ON parcels (customer); UPDATE parcels SET customer = 1 WHERE id = 700;"
+        );
+        let rules = rules("cascade").replace("on_delete: set_null", "on_delete: cascade").replace(
+            "parent: shop.order, on_delete: cascade }",
+            "parent: shop.order, on_delete: set_null }\n  - { name: parcel_customer, child: shop.parcel, columns: customer, parent: crm.customer, on_delete: set_null }",
+        );
+        let world = World::new(postgres, CRM, &shop, &rules).await;
+        both_gone(&world).await;
+        let now = "SELECT CAST(id AS TEXT) || '|' || coalesce(CAST(order_id AS TEXT), '-') || '|' || coalesce(CAST(customer AS TEXT), '-') FROM parcels ORDER BY id";
+        assert_eq!((lines(&world.shop, ORDERS).await, lines(&world.shop, now).await[0].as_str()), (vec!["71|4|2".to_owned()], "700|-|-"));
+        let of_order = "SELECT DISTINCT c.root_entity FROM entail_archive AS a JOIN entail_cascades AS c ON c.cascade_id = a.cascade_id WHERE a.entity = 'shop.order'";
+        let owner = if lines(&world.shop, of_order).await == ["crm.coupon"] { rooted("crm.coupon", 3) } else { root(1) };
+        let undone = world.undo(owner, OnConflict::Skip, false).await;
+        assert_eq!(lines(&world.shop, ORDERS).await, ["70|3|1", "71|4|2"]);
+        let parcel = lines(&world.shop, now).await[0].clone();
+        assert!(
+            parcel.starts_with("700|70|") || undone.left() > 0,
+            "its parcel has lost it, and nothing says so: {parcel} {:?}",
+            told(&undone)
+        );
+        for other in [root(1), rooted("crm.coupon", 3)] {
+            world.undo(other, OnConflict::Skip, false).await;
+        }
+        world.undo(root(1), OnConflict::Skip, false).await;
+        world.undo(rooted("crm.coupon", 3), OnConflict::Skip, false).await;
+        assert_eq!(lines(&world.shop, now).await[0], "700|70|1", "postgres: {postgres}");
+    }
+}

@@ -81,7 +81,7 @@ pub(crate) fn marks(dialect: Dialect, tables: &[&TableRef]) -> Option<Statement>
             FROM {from}"
         ),
         Dialect::Sqlite => format!(
-            "SELECT CAST({place} AS TEXT), '', (SELECT group_concat(s.sql, ' ') FROM sqlite_schema AS s WHERE s.type = 'table' AND (s.name = {name}
+            "SELECT CAST({place} AS TEXT), '', (SELECT coalesce(group_concat(s.sql, ' '), '') FROM sqlite_schema AS s WHERE s.type = 'table' AND (s.name = {name}
                 OR EXISTS (SELECT 1 FROM pragma_foreign_key_list(s.name) AS f WHERE f.\"table\" = {name} COLLATE NOCASE)))
             FROM {from}"
         ),

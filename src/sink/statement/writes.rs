@@ -45,8 +45,10 @@ pub(crate) fn delete(dialect: Dialect, touched: &Touched<'_>) -> Option<Statemen
     let sql = match dialect {
         Dialect::Postgres => format!("DELETE FROM {} AS t USING {} WHERE {on}", table.quoted, listed.from),
         Dialect::Sqlite => {
-            let columns: Vec<String> =
-                if table.has_rowid { vec!["rowid".to_owned()] } else { table.primary_key.iter().map(|name| quote(name)).collect() };
+            let columns: Vec<String> = match table.rowid {
+                Some(rowid) => vec![rowid.to_owned()],
+                None => touched.key.iter().map(|name| quote(name)).collect(),
+            };
             let of_t: Vec<String> = columns.iter().map(|column| format!("t.{column}")).collect();
             format!(
                 "DELETE FROM {} WHERE ({}) IN (SELECT {} FROM {} JOIN {} AS t ON {on})",

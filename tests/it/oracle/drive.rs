@@ -349,7 +349,8 @@ fn tell(batch: &Batch, worked: &Result<Report, WorkError>) {
 /// Two batches out of one. The first one's progress ends before the second one's events.
 fn halves(mut part: Batch) -> (Batch, Batch) {
     let events = part.events.split_off(part.events.len() / 2);
-    let retries = part.retries.split_off(part.retries.len() / 2);
+    // Of one event and one retry, each by itself.
+    let retries = part.retries.split_off(part.retries.len().div_ceil(2));
     let mut progress: BTreeMap<TopicPartition, NextOffset> = part.events.iter().map(|(at, _)| (at.partition.clone(), at.next())).collect();
     for (at, _) in events.iter().rev() {
         progress.entry(at.partition.clone()).and_modify(|next| *next = (*next).min(NextOffset(at.offset)));
