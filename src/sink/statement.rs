@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::catalog::{Column, TableRef};
-use crate::value::ColumnType;
+use crate::value::{ColumnType, can_hold};
 
 mod archive;
 mod count;
@@ -241,6 +241,12 @@ pub(crate) fn transpose<'a>(columns: impl Iterator<Item = &'a Column>, rows: &[&
     columns.enumerate().map(|(index, column)| ListColumn::like(column, rows.iter().map(|row| row.get(index).cloned()).collect())).collect()
 }
 
+/// Those of the keys that the columns can hold: the others have no rows, and PostgreSQL would refuse the whole question for them.
+fn fitting<'k>(dialect: Dialect, table: &TableRef, by: &[String], keys: &[&'k [String]]) -> Vec<&'k [String]> {
+    let fits = |key: &&&[String]| table.bound(by).zip(key.iter()).all(|(column, text)| can_hold(&column.kind, text));
+    keys.iter().filter(|key| dialect == Dialect::Sqlite || fits(key)).copied().collect()
+}
+
 /// Which of these keys have a row: returns one row per asked key, (its number in the list, `true`/`false` or 1/0, standby?), so that a missing
 /// answer can be told from a missing row (H68). Equality is the table's own: wider than bytes spares more.
 pub(crate) fn present(dialect: Dialect, table: &TableRef, columns: &[String], keys: &[&[String]]) -> Option<Statement> {
@@ -286,11 +292,12 @@ pub(crate) struct Selection<'a> {
 /// Reads rows by a list of values: the columns asked for, then the row's version.
 pub(crate) fn select(dialect: Dialect, selection: &Selection<'_>) -> Option<Statement> {
     let Selection { table, by, keys, when, read, lock, limit } = selection;
+    let keys = fitting(dialect, table, by, keys);
     if keys.is_empty() {
         return None;
     }
     let mut builder = Builder::new(dialect);
-    let listed = builder.list(transpose(table.bound(by), keys));
+    let listed = builder.list(transpose(table.bound(by), &keys));
     let on: Vec<String> = table.bound(by).zip(&listed.columns).map(|(column, value)| equals(dialect, column, value)).collect();
     let mut shown: Vec<String> = table.bound(read).map(|column| as_text(dialect, column)).collect();
     shown.push(match dialect {

@@ -13,6 +13,31 @@ pub enum Comparability {
     No,
 }
 
+/// Whether a column of this type can hold a value with this canonical text at all: a child of a narrower type has no row for a larger key.
+#[must_use]
+pub fn can_hold(kind: &ColumnType, text: &str) -> bool {
+    match kind {
+        ColumnType::Int(int) => {
+            let bits = u32::from(int.bits.min(64)) - u32::from(!int.unsigned);
+            let (least, most) = if int.unsigned { (0, (1i128 << bits) - 1) } else { (-(1i128 << bits), (1i128 << bits) - 1) };
+            text.parse::<i128>().is_ok_and(|number| (least..=most).contains(&number))
+        }
+        // No text of PostgreSQL has one.
+        ColumnType::Text | ColumnType::Char => !text.contains('\0'),
+        ColumnType::Bool
+        | ColumnType::Decimal { .. }
+        | ColumnType::Float
+        | ColumnType::Uuid
+        | ColumnType::Bytes
+        | ColumnType::Date
+        | ColumnType::Time { .. }
+        | ColumnType::Timestamp { .. }
+        | ColumnType::TimestampTz { .. }
+        | ColumnType::Json
+        | ColumnType::Other(_) => true,
+    }
+}
+
 /// Compares a child's column with the parent's column that it names.
 #[must_use]
 pub fn comparable(parent: &ColumnType, child: &ColumnType) -> Comparability {

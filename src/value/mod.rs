@@ -15,7 +15,7 @@ mod number;
 #[cfg(test)]
 mod tests;
 
-pub use compare::{Comparability, comparable};
+pub use compare::{Comparability, can_hold, comparable};
 pub use error::ValueError;
 
 pub(crate) use moment::{Unit, date_of_days, time_of_day, timestamp_of};

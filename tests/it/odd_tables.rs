@@ -107,3 +107,17 @@ async fn h101_a_dead_letter_that_is_too_large_for_its_topic_does_not_stop_the_wo
     assert_eq!(shop.bed.high_watermarks(&shop.dead_letters).await.values().sum::<i64>(), 1, "its position is kept");
     assert!(worker.log().contains("takes no message so large"), "{}", worker.tail());
 }
+
+/// One child of many is of a narrower type than the parents' key.
+#[tokio::test(flavor = "multi_thread")]
+async fn h56_a_key_that_a_child_cannot_hold_shuts_nothing() {
+    let shop = "CREATE TABLE orders (id bigint PRIMARY KEY, customer integer); CREATE INDEX oc ON orders (customer);
+        INSERT INTO orders VALUES (10, 1), (20, 2);";
+    for postgres in [true, false] {
+        let mut world = World::new(postgres, CUSTOMERS, shop, RULES).await;
+        world.gone(3_000_000_000).await;
+        world.gone(1).await;
+        assert_eq!(lines(&world.shop, "SELECT CAST(id AS TEXT) FROM orders").await, ["20"], "postgres: {postgres}");
+        assert!(lines(&world.shop, "SELECT scope FROM entail_latches").await.is_empty());
+    }
+}

@@ -1,7 +1,7 @@
 //! Statements that count and page through rows, without locks.
 
 use super::writes::value_bind;
-use super::{Bind, Builder, Dialect, ListColumn, Selection, Statement, TableRef, as_text, conditions, equals, quote, transpose};
+use super::{Bind, Builder, Dialect, ListColumn, Selection, Statement, TableRef, as_text, conditions, equals, fitting, quote, transpose};
 
 /// Where a page of rows begins.
 pub(crate) struct Page<'a> {
@@ -92,11 +92,12 @@ pub(crate) fn marks(dialect: Dialect, tables: &[&TableRef]) -> Option<Statement>
 /// The rows that carry the values, as `FROM` text that ends in a condition.
 fn matching(dialect: Dialect, selection: &Selection<'_>) -> Option<(Builder, String)> {
     let Selection { table, by, keys, when, .. } = selection;
+    let keys = fitting(dialect, table, by, keys);
     if keys.is_empty() {
         return None;
     }
     let mut builder = Builder::new(dialect);
-    let listed = builder.list(transpose(table.bound(by), keys));
+    let listed = builder.list(transpose(table.bound(by), &keys));
     let on: Vec<String> = table.bound(by).zip(&listed.columns).map(|(column, value)| equals(dialect, column, value)).collect();
     let when = conditions(&mut builder, when);
     Some((builder, format!("{} JOIN {} AS t ON {}{when}", listed.from, table.quoted, on.join(" AND "))))
