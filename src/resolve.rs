@@ -9,9 +9,10 @@ use crate::databases::DatabaseId;
 use crate::graph::{EdgeId, Graph, TargetId};
 use crate::model::Model;
 use crate::plan::{ChildRow, Collected, Expansion, Need, Root, Scope};
+use crate::rules::OnDelete;
 use crate::sink::statement::{self, Selection};
 use crate::sink::{Session, SinkError, TableRef};
-use crate::value::Key;
+use crate::value::{Cell, Key};
 
 mod count;
 mod portion;
@@ -113,11 +114,18 @@ async fn read_children(
 /// The rows that a statement read of a reference's child, its columns and then its version.
 fn child_rows(model: &Model, edge: &crate::graph::Edge, rows: Vec<crate::sink::Row>) -> Result<Vec<ChildRow>, SinkError> {
     let (bound, key_columns) = (model.table(edge.child), &model.graph.node(edge.child).key);
+    // Of a row that goes, also what rows below may point at: where that cannot be read, they are not found, and the database may take them along.
+    let targets = model.graph.targets_of(edge.child).filter(|(target, _)| model.graph.edges_at(*target).next().is_some());
+    let pointed_at: BTreeSet<&String> =
+        targets.flat_map(|(_, target)| &target.columns).filter(|_| edge.on_delete == OnDelete::Cascade).collect();
     let child = |mut row: crate::sink::Row| {
         let version = row.pop().flatten().unwrap_or_default();
         let image = bound.table.image(&bound.read, &row);
         // A row that cannot be named can neither go nor be held against its parent: nobody may take it for none.
         let unnamed = || SinkError::Unnamed { table: bound.table.table_name().to_string() };
+        if pointed_at.iter().any(|column| image.get(*column).is_none_or(|cell| *cell == Cell::Unknown)) {
+            return Err(unnamed());
+        }
         Ok(ChildRow { key: TableRef::key_of(key_columns, &image).ok_or_else(unnamed)?, image, version })
     };
     rows.into_iter().map(child).collect()

@@ -31,6 +31,26 @@ struct Write {
     row: Option<RowImage>,
 }
 
+/// Keys to read from the owner, and the position that the copy has then.
+type Reread = BTreeMap<Key, Option<SourcePosition>>;
+
+/// Behind the name of a source, where a snapshot's row was copied.
+const SNAPSHOT: &str = "#snapshot";
+
+fn of_snapshot(position: &SourcePosition) -> SourcePosition {
+    SourcePosition { source: format!("{}{SNAPSHOT}", position.source).into(), ..position.clone() }
+}
+
+fn is_of_snapshot(position: &SourcePosition) -> bool {
+    position.source.ends_with(SNAPSHOT)
+}
+
+/// The position as the stream would name it.
+fn read_by_stream(position: &SourcePosition) -> SourcePosition {
+    let source = position.source.strip_suffix(SNAPSHOT).unwrap_or(&position.source);
+    SourcePosition { source: source.into(), ..position.clone() }
+}
+
 /// Brings all copies of an entity up to the events. Returns the keys that changed.
 pub(crate) async fn copy(model: &Model, sessions: &mut Sessions, group: &str, work: &CopyWork<'_>) -> Result<BTreeSet<Key>, Trouble> {
     let mut changed = BTreeSet::new();
@@ -45,18 +65,20 @@ pub(crate) async fn copy(model: &Model, sessions: &mut Sessions, group: &str, wo
         let session = sessions.get_mut(&replica.database).ok_or_else(missing)?.as_mut();
         let mut desk = Desk { model, replica, dialect: handle.database.dialect(), session, group };
         let (mut writes, mut reread) = desk.newer(work).await?;
-        reread.extend(desk.incomplete(&writes).await?);
+        for (key, source) in desk.incomplete(&writes).await? {
+            reread.entry(key).or_insert(source);
+        }
         if !reread.is_empty() {
             if owners.is_none() {
                 owners = Some(read_owners(model, work).await?);
             }
             let rows = owners.as_ref().into_iter().flatten();
             let rows: BTreeMap<&Key, &RowImage> = rows.collect();
-            writes.retain(|write| !reread.contains(&write.key));
-            for (key, copy) in work.rows.iter().filter(|(key, _)| reread.contains(*key)) {
+            writes.retain(|write| !reread.contains_key(&write.key));
+            for (key, source) in reread {
                 // Gone at the owner's by now: its delete event follows.
-                if let Some(row) = rows.get(*key) {
-                    writes.push(Write { key: (*key).clone(), source: copy.source.clone(), row: Some((*row).clone()) });
+                if let Some(row) = rows.get(&key) {
+                    writes.push(Write { row: Some((*row).clone()), key, source });
                 }
             }
         }
@@ -82,8 +104,15 @@ async fn read_owners(model: &Model, work: &CopyWork<'_>) -> Result<BTreeMap<Key,
     Ok(rows
         .into_iter()
         .filter_map(|row| {
-            let image = owner.table.image(&columns, row.get(..columns.len())?);
-            Some((TableRef::key_of(key, &image)?, image))
+            let mut image = owner.table.image(&columns, row.get(..columns.len())?);
+            let key = TableRef::key_of(key, &image)?;
+            // What has no canonical form (infinity, a year BC) is copied as the owner's database prints it: only keys are compared.
+            for (column, text) in columns.iter().zip(&row) {
+                if let (Some(cell @ Cell::Unknown), Some(text)) = (image.get_mut(column), text) {
+                    *cell = Cell::Value(text.clone());
+                }
+            }
+            Some((key, image))
         })
         .collect())
 }
@@ -102,41 +131,55 @@ impl Desk<'_> {
         &self.model.rules.replica(self.replica.id).name
     }
 
-    /// The writes that are newer than what the copy holds, and the keys that must be read from the owner.
-    async fn newer(&mut self, work: &CopyWork<'_>) -> Result<(Vec<Write>, BTreeSet<Key>), SinkError> {
+    /// The writes that are newer than what the copy holds, and the keys that must be read from the owner, with the position to note for each.
+    async fn newer(&mut self, work: &CopyWork<'_>) -> Result<(Vec<Write>, Reread), SinkError> {
         let keys: Vec<Key> = work.rows.iter().map(|(key, _)| (*key).clone()).collect();
         let name = self.name().to_owned();
         let known = ledger::replica_rows(self.session, self.dialect, self.group, &name, &keys).await?;
         let can_ask = self.model.table_if_any(work.entity).is_some();
-        let (mut writes, mut reread) = (Vec::new(), BTreeSet::new());
+        let (mut writes, mut reread) = (Vec::new(), Reread::new());
         for (key, copy) in &work.rows {
             let held = known.get(*key);
-            let order = match (&copy.source, held.and_then(|held| held.source.as_ref())) {
-                (Some(new), Some(old)) => new.compare(old),
+            let held_at = held.and_then(|held| held.source.as_ref());
+            let order = match (&copy.source, held_at) {
+                (Some(new), Some(old)) => new.compare(&read_by_stream(old)),
                 (Some(_), None) => Some(std::cmp::Ordering::Greater),
                 (None, _) => None,
             };
+            let is_older = matches!(order, Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal));
+            // It may have been under way when the snapshot was taken that the copy was written from: then it is the newer one. The owner says.
+            let is_overtaken = is_older && !copy.snapshot && held_at.is_some_and(is_of_snapshot);
+            let source = if copy.snapshot { copy.source.as_ref().map(of_snapshot) } else { copy.source.clone() };
             match (&copy.row, order) {
-                (_, Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal)) => {}
+                (Some(_), _) if is_overtaken && can_ask => {
+                    reread.insert((*key).clone(), held_at.cloned());
+                }
+                (None, _) if is_overtaken && can_ask && !work.alive.contains(*key) => {
+                    writes.push(Write { key: (*key).clone(), source: held_at.cloned(), row: None });
+                }
+                _ if is_older => {}
+                (Some(_), _) if copy.maybe_gone && can_ask && !work.alive.contains(*key) => {
+                    writes.push(Write { key: (*key).clone(), source, row: None });
+                }
                 (None, _) if work.alive.contains(*key) => {}
                 (None, None) if !can_ask || held.is_some_and(|held| held.gone) => {}
-                (None, _) => writes.push(Write { key: (*key).clone(), source: copy.source.clone(), row: None }),
+                (None, _) => writes.push(Write { key: (*key).clone(), source, row: None }),
                 (Some(_), _) if can_ask && (copy.reread || order.is_none()) => {
-                    reread.insert((*key).clone());
+                    reread.insert((*key).clone(), source);
                 }
-                (Some(row), _) => writes.push(Write { key: (*key).clone(), source: copy.source.clone(), row: Some(row.clone()) }),
+                (Some(row), _) => writes.push(Write { key: (*key).clone(), source, row: Some(row.clone()) }),
             }
         }
         Ok((writes, reread))
     }
 
     /// Keys of writes that leave columns out (a placeholder, H12) while the copy does not hold the row yet.
-    async fn incomplete(&mut self, writes: &[Write]) -> Result<BTreeSet<Key>, SinkError> {
+    async fn incomplete(&mut self, writes: &[Write]) -> Result<Reread, SinkError> {
         let is_partial =
             |write: &&Write| write.row.as_ref().is_some_and(|row| self.columns_in(&write.key, row).len() < self.replica.columns.len());
-        let partial: Vec<Key> = writes.iter().filter(is_partial).map(|write| write.key.clone()).collect();
-        let held = self.held(&partial).await?;
-        Ok(partial.into_iter().filter(|key| !held.contains(key)).collect())
+        let partial: Reread = writes.iter().filter(is_partial).map(|write| (write.key.clone(), write.source.clone())).collect();
+        let held = self.held(&partial.keys().cloned().collect::<Vec<_>>()).await?;
+        Ok(partial.into_iter().filter(|(key, _)| !held.contains(key)).collect())
     }
 
     /// Which of these keys the copy holds.

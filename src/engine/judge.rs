@@ -50,7 +50,7 @@ fn asked(job: &Job<'_>, subjects: &[Subject], moves: &BTreeMap<TargetId, Vec<Mov
         asked.entry(*target).or_default().extend(moves.iter().flat_map(|one| [Some(one.from.clone()), one.to.clone()]).flatten());
     }
     for ((entity, key), copy) in &job.reduced.copies {
-        if copy.row.is_none() && job.model.table_if_any(*entity).is_some() {
+        if (copy.row.is_none() || copy.maybe_gone) && job.model.table_if_any(*entity).is_some() {
             asked.entry(job.model.graph.key_target(*entity)).or_default().insert(key.clone());
         }
     }
@@ -168,6 +168,7 @@ impl Judged {
             let has_rows = latched.is_some() || collected.first_level(root, &edges).next().is_some();
             let Some(subject) = self.subject_mut(id) else { continue };
             subject.has_rows = has_rows;
+            let is_called = subject.is_called;
             let is_looked_at = matches!(subject.state, State::Beside | State::Undone | State::Parked(..) | State::Alive);
             let is_missing = confirmed.doomed.contains(&id);
             if is_looked_at {
@@ -201,6 +202,13 @@ impl Judged {
             }
             let rows = open_rows(job.model, collected, root);
             if rows.iter().all(|row| root.seen.as_ref().is_some_and(|seen| seen.contains(row))) {
+                continue;
+            }
+            // Two values of one row that is held back would have each other wait by turns for ever.
+            if !is_called {
+                confirmed.doomed.remove(&id);
+                confirmed.waiting.insert(id);
+                self.set(id, State::Beside);
                 continue;
             }
             let end = match ends.get(&entity) {

@@ -24,6 +24,8 @@ pub(super) struct Subject {
     pub(super) told_at: Position,
     /// The ledger holds it as pending.
     pub(super) was_pending: bool,
+    /// Its turn has come: this batch tells of it or tries it again. Of what is only looked at beside another, its own turn is still to come.
+    pub(super) is_called: bool,
     /// The child rows that a proven verdict may touch.
     pub(super) proven: Option<BTreeSet<Seen>>,
     /// Some row points at it, or may.
@@ -160,7 +162,7 @@ fn subject_of(model: &Model, target: TargetId, pending: &Pending) -> Subject {
 impl Subject {
     fn new(target: TargetId, key: Key, candidate: Candidate) -> Self {
         let told_at = candidate.cause.clone();
-        Self { target, key, candidate, told_at, was_pending: false, proven: None, has_rows: false, state: State::Alive }
+        Self { target, key, candidate, told_at, was_pending: false, is_called: true, proven: None, has_rows: false, state: State::Alive }
     }
 
     /// The id of its cascade: the same whenever the same record is worked.
@@ -285,6 +287,7 @@ async fn add_beside(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<BT
             if let [first, others @ ..] = ours.collect::<Vec<_>>().as_slice() {
                 let mut subject = subject_of(job.model, target, first);
                 others.iter().for_each(|other| subject.add(job.model, other));
+                subject.is_called = false;
                 subjects.push(subject);
             } else if let Some(cause) = cause.clone() {
                 subjects.push(Subject { state: State::Beside, ..Subject::new(target, key, Candidate::new(cause, false)) });

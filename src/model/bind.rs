@@ -370,6 +370,10 @@ impl Binder<'_> {
         if !known {
             return Ok(None);
         }
+        if self.table(replica.of).is_none() {
+            let hint = "give the owner's database under `databases`, with `access: read`";
+            self.warn(&place, "the owner's database is not given: what an event cannot tell exactly stays in the copy as it is", hint);
+        }
         let entity = self.rules.entity(replica.of);
         let copy_of = |column: &String| replica.columns.iter().find(|(here, _)| here == column).map(|(_, there)| there.clone());
         let key: Vec<String> = entity.key.iter().filter_map(copy_of).collect();

@@ -9,7 +9,8 @@ use super::Problem;
 use crate::databases::{DatabaseId, Databases};
 use crate::graph::{Edge, EdgeDraft, Node, Origin, TargetId};
 use crate::rules::{EntityId, Mode, OnDelete, OnUpdate, TableName};
-use crate::sink::{ForeignKey, NativeAction, SinkError, TableRef};
+use crate::sink::{Column, ForeignKey, NativeAction, SinkError, TableRef};
+use crate::value::{Comparability, comparable};
 
 /// What native keys add to the graph.
 #[derive(Default)]
@@ -55,6 +56,10 @@ pub(super) async fn follow(
                     id
                 }
             };
+            if let (Some(above), Some(below)) = (additions.table(known, parent), additions.table(known, child)) {
+                let problem = inexact(&databases.handle(database).name, &key, above, below);
+                additions.problems.extend(problem);
+            }
             if !hand_over(rules, &key, child, parent) {
                 additions.edges.push(edge(&databases.handle(database).name, &key, child, parent));
             }
@@ -67,6 +72,15 @@ pub(super) async fn follow(
 }
 
 impl Additions {
+    /// The table of an entity, or of a node that was added.
+    fn table<'t>(&'t self, known: &'t [Option<(DatabaseId, TableRef)>], id: EntityId) -> Option<&'t TableRef> {
+        let place = id.0 as usize;
+        match known.get(place) {
+            Some(bound) => bound.as_ref().map(|(_, table)| table),
+            None => self.nodes.get(place - known.len()).map(|(_, _, table)| table),
+        }
+    }
+
     async fn add_node(
         &mut self,
         databases: &Databases,
@@ -94,6 +108,27 @@ impl Additions {
         }
         Ok(Some((Node { name, key: table.primary_key().to_vec() }, database, table)))
     }
+}
+
+/// A key by which the database changes rows that we would not find: its equality is wider than that of the texts that we compare (H56, H64).
+fn inexact(database: &str, key: &ForeignKey, parent: &TableRef, child: &TableRef) -> Option<Problem> {
+    let changes_rows = |action| matches!(action, NativeAction::Cascade | NativeAction::SetNull | NativeAction::SetDefault);
+    if !changes_rows(key.on_delete) && !changes_rows(key.on_update) {
+        return None;
+    }
+    let mut pairs = parent.bound(&key.parent_columns).zip(child.bound(&key.columns));
+    let is_exact = |(parent, child): (&Column, &Column)| {
+        parent.bytewise && child.bytewise && comparable(&parent.kind, &child.kind) == Comparability::Same
+    };
+    let is_exact = key.bytewise && pairs.all(is_exact);
+    (!is_exact).then(|| Problem {
+        place: format!("{database}.{}", key.child),
+        message: format!(
+            "by the native foreign key `{}` the database changes rows that compare as equal and are not written alike: not all of them would be archived",
+            key.name
+        ),
+        hint: "give both columns the same exact type and a collation that compares bytes, or make the key NO ACTION".to_owned(),
+    })
 }
 
 /// Whether an enforced reference over the same columns sees to the rows before the native key could. All references over them are told of the key.

@@ -60,6 +60,10 @@ pub struct Copy {
     pub reread: bool,
     /// Where the source made the change.
     pub source: Option<SourcePosition>,
+    /// The event repeats a row that a snapshot read: changes with earlier positions, not committed then, may still come.
+    pub snapshot: bool,
+    /// A delete with an earlier position came beside the snapshot's row.
+    pub maybe_gone: bool,
     /// The record that answers for it.
     pub cause: Position,
 }
@@ -258,7 +262,7 @@ impl Reducer<'_> {
         if !self.copied.contains(&event.entity) {
             return;
         }
-        let copy = Copy { row, reread, source: event.source.clone(), cause: at.clone() };
+        let copy = Copy { row, reread, source: event.source.clone(), snapshot: event.snapshot, maybe_gone: false, cause: at.clone() };
         match self.reduced.copies.entry((event.entity, key.clone())) {
             std::collections::btree_map::Entry::Vacant(vacant) => {
                 vacant.insert(copy);
@@ -268,7 +272,12 @@ impl Reducer<'_> {
                 // An older event that comes later (a repeat, a snapshot read) does not undo a newer one. Without a position the order read decides.
                 // A tombstone alone may be of another entity on the topic.
                 let is_hint = copy.row.is_none() && copy.source.is_none() && known.row.is_some() && known.source.is_some();
-                if !is_hint && !is_older(copy.source.as_ref(), known.source.as_ref()) {
+                let is_before = is_older(copy.source.as_ref(), known.source.as_ref());
+                if is_before && known.snapshot && !copy.snapshot {
+                    // It may have been under way when the snapshot was taken, and then it is the newer one. The owner says.
+                    known.reread = true;
+                    known.maybe_gone |= copy.row.is_none();
+                } else if !is_hint && !is_before {
                     let source = copy.source.clone().or_else(|| known.source.clone());
                     let row = copy.row.map(|row| over(row, known.row.as_ref()));
                     *known = Copy { source, row, ..copy };

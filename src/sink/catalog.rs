@@ -84,6 +84,8 @@ pub struct ForeignKey {
     pub parent: TableName,
     /// Its columns.
     pub parent_columns: Vec<String>,
+    /// The database compares them by bytes here (SQLite; on PostgreSQL the columns tell, see [`Column::bytewise`]).
+    pub bytewise: bool,
     /// What the database does when a parent row goes.
     pub on_delete: NativeAction,
     /// What the database does when a parent row gets another key.

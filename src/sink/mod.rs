@@ -199,7 +199,7 @@ pub enum SinkError {
         /// The native key.
         reference: String,
     },
-    /// A row whose key is NULL in part, or cannot be read exactly.
+    /// A row whose key is NULL in part, or cannot be read exactly; or one that goes, and what rows below may point at cannot.
     #[error("a row of {table} has a key that cannot be read exactly, so it can neither be changed nor passed over")]
     Unnamed {
         /// The table.

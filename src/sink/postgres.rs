@@ -371,6 +371,7 @@ fn foreign_key(row: &PgRow) -> Result<ForeignKey, sqlx::Error> {
         columns,
         parent: TableName { schema: row.try_get(3)?, table: row.try_get(4)? },
         parent_columns: row.try_get(7)?,
+        bytewise: true,
         on_delete: action(5)?,
         on_update: action(9)?,
     })

@@ -139,6 +139,7 @@ impl Database for Sqlite {
                     key.sets.push(part.column.clone());
                     key.columns.push(part.column);
                     key.parent_columns.push(parent_column);
+                    key.bytewise &= part.bytewise;
                 }
                 _ => keys.push((
                     part.id,
@@ -149,6 +150,7 @@ impl Database for Sqlite {
                         sets: vec![part.column],
                         parent: TableName { schema: Some("main".to_owned()), table: part.parent },
                         parent_columns: vec![parent_column],
+                        bytewise: part.bytewise,
                         on_delete: part.on_delete,
                         on_update: part.on_update,
                     },
@@ -282,7 +284,11 @@ const COLUMNS: &str = "SELECT name, type, \"notnull\", dflt_value, pk, hidden FR
 const INDEXES: &str = "SELECT l.name, l.\"unique\", i.name FROM pragma_index_list($1) AS l JOIN pragma_index_info(l.name) AS i
     WHERE l.partial = 0 ORDER BY l.seq, i.seqno";
 
-const FOREIGN_KEYS: &str = "SELECT m.name, f.id, f.seq, f.\"table\", f.\"from\", f.\"to\", f.on_delete, f.on_update
+// A native key compares as the parent's columns do, and its unique index says how (sqlite.org/foreignkeys.html).
+const FOREIGN_KEYS: &str = "SELECT m.name, f.id, f.seq, f.\"table\", f.\"from\", f.\"to\", f.on_delete, f.on_update,
+        EXISTS (SELECT 1 FROM pragma_index_list(f.\"table\") AS l JOIN pragma_index_xinfo(l.name) AS x
+                WHERE l.\"unique\" AND NOT l.partial AND x.key AND x.coll <> 'BINARY'
+                AND CASE WHEN f.\"to\" IS NULL THEN l.origin = 'pk' ELSE x.name = f.\"to\" COLLATE NOCASE END)
     FROM sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) AS f WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq";
 
 struct KeyPart {
@@ -294,6 +300,7 @@ struct KeyPart {
     parent_column: Option<String>,
     on_delete: NativeAction,
     on_update: NativeAction,
+    bytewise: bool,
 }
 
 impl KeyPart {
@@ -317,6 +324,7 @@ impl KeyPart {
             parent_column: row.try_get(5)?,
             on_delete: action(6)?,
             on_update: action(7)?,
+            bytewise: row.try_get::<i64, _>(8)? == 0,
         })
     }
 }

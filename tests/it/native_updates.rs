@@ -1,12 +1,10 @@
 //! What a service's own foreign keys do to other rows when entail gives a row another key: it is archived, told and undone like the rest.
 
-use entail::change::{self, Content, Position, Record};
 use entail::engine::{Authority, Batch, Retry, WorkError};
 use entail::ledger;
 use entail::undo::OnConflict;
 use serde_json::json;
 
-use crate::support::engine::partition;
 use crate::support::world::*;
 
 const RULES: &str = "
@@ -300,9 +298,12 @@ async fn h79_a_release_shows_and_lets_go_what_follows_natively() {
 /// A release of another reference gives these rows no room.
 #[tokio::test(flavor = "multi_thread")]
 async fn h79_a_release_of_another_reference_gives_no_room_to_rows_that_follow_natively() {
-    let tables = format!("{TABLES}CREATE INDEX oc ON orders (customer);");
+    let strays = "CREATE TABLE strays (id bigint PRIMARY KEY, customer bigint); CREATE INDEX sc ON strays (customer);";
+    let tables = format!("{TABLES}CREATE INDEX oc ON orders (customer);{strays}");
+    let stray = "  - { name: shop.stray, table: strays, key: id }\nreferences:\n  - { name: another, child: shop.stray, columns: customer, parent: crm.customer, on_delete: set_null }\n";
+    let rules = RULES.replace("references:\n", stray);
     let limits = "limits: { rows_per_event: 6, rows: { count: 100, per: 10m } }\n";
-    let mut world = World::new(true, CUSTOMERS, &tables, &format!("{RULES}{limits}")).await;
+    let mut world = World::new(true, CUSTOMERS, &tables, &format!("{rules}{limits}")).await;
     let before = lines(&world.shop, NOW).await;
     let id = world.engine.model.databases.of_service("shop").expect("shop");
     let database = std::sync::Arc::clone(&world.engine.model.databases.handle(id).database);
@@ -342,11 +343,11 @@ async fn h64_a_row_that_goes_under_a_key_that_follows_another_row_is_not_taken_f
         let world = World::new(postgres, &format!("{crm}{full}"), NODES, NODE_RULES).await;
         let source = json!({"connector": "postgresql", "name": "crm", "schema": "public", "table": "heads", "lsn": 900});
         let recoded = json!({"op": "u", "before": {"id": 1, "code": 10}, "after": {"id": 1, "code": 11}, "source": source});
-        let recoded = batch(&world, "crm.heads", 1, &recoded);
+        let recoded = world.batch(("crm.heads", 5), 1, Some(&recoded));
         let waiting = world.engine.work(&recoded, Authority::Replay { apply: true }).await.expect("works").waiting;
         assert!(!waiting.is_empty(), "it waits for its proof");
         let retries: Vec<Retry> = waiting.into_iter().map(|one| Retry { pending: one.pending, proven: Some(one.seen) }).collect();
-        let gone = batch(&world, "crm.customers", 6, &delete("crm", "customers", 6));
+        let gone = world.batch(("crm.customers", 5), 6, Some(&delete("crm", "customers", 6)));
         let both = Batch { retries: retries.clone(), events: gone.events.clone(), ..Batch::default() };
         let error = world.engine.work(&both, Authority::Replay { apply: true }).await.expect_err("each by itself");
         assert!(matches!(error, WorkError::TooMany), "{error:?}");
@@ -356,13 +357,4 @@ async fn h64_a_row_that_goes_under_a_key_that_follows_another_row_is_not_taken_f
         let now = lines(&world.shop, "SELECT CAST(a AS TEXT) || '|' || CAST(b AS TEXT) || '|' || CAST(parent_b AS TEXT) FROM nodes").await;
         assert_eq!(now, ["1|11|11"], "postgres: {postgres}");
     }
-}
-
-fn batch(world: &World, topic: &str, id: i64, value: &serde_json::Value) -> Batch {
-    let at = Position { partition: partition(topic), offset: 5 };
-    let key = Some(json!({"id": id}).to_string().into_bytes());
-    let record = Record { at: at.clone(), timestamp: None, key, value: Some(value.to_string().into_bytes()), headers: Vec::new() };
-    let decoded = change::decode(&record, &world.engine.model.topics[topic]).expect("decodes");
-    let Content::Events(events) = decoded.content else { panic!("no events") };
-    Batch { events: events.into_iter().map(|event| (at.clone(), event)).collect(), ..Batch::default() }
 }

@@ -1,6 +1,10 @@
 //! Tables and records of other people: names that hide others, heirs, values that an event leaves out, letters that are too large.
 
+use entail::databases::Databases;
 use entail::engine::{Authority, Batch};
+use entail::model::{BindError, Model};
+use entail::rules::{self, SourceFile};
+use entail::sink::{Access, Location};
 use serde_json::{Value, json};
 
 use crate::support::engine::Bench;
@@ -120,4 +124,111 @@ async fn h56_a_key_that_a_child_cannot_hold_shuts_nothing() {
         assert_eq!(lines(&world.shop, "SELECT CAST(id AS TEXT) FROM orders").await, ["20"], "postgres: {postgres}");
         assert!(lines(&world.shop, "SELECT scope FROM entail_latches").await.is_empty());
     }
+}
+
+/// What PostgreSQL has and no event can tell: the copy says what its owner says.
+#[tokio::test(flavor = "multi_thread")]
+async fn h53_a_value_without_a_canonical_form_is_copied_as_its_owner_prints_it() {
+    let crm = "CREATE TABLE customers (id bigint PRIMARY KEY, seen timestamp, share numeric); INSERT INTO customers VALUES (7, 'infinity', 'NaN'), (8, '0044-03-15 BC', 2.5);";
+    let shop = "CREATE TABLE customer_copy (id bigint PRIMARY KEY, seen timestamp, share numeric);";
+    let rules =
+        COPIES.replace("{ id: id, name: name }", "{ id: id, seen: seen, share: share }").replace("crm.main.customers", "crm.customers");
+    let rules = rules.lines().filter(|line| !line.contains("crm.member")).collect::<Vec<_>>().join("\n");
+    let mut world = World::new(true, crm, shop, &rules).await;
+    for id in [7, 8] {
+        let source = json!({"connector": "postgresql", "name": "crm", "schema": "public", "table": "customers", "lsn": 10});
+        let value = json!({"op": "c", "before": Value::Null, "after": {"id": id, "seen": 9_223_372_036_825_200_000_i64, "share": "?"}, "source": source});
+        world.work("crm.customers", json!({"id": id}), value, None).await;
+    }
+    let now = lines(&world.shop, "SELECT concat(id, '|', seen, '|', share) FROM customer_copy ORDER BY id").await;
+    assert_eq!(now, ["7|infinity|NaN", "8|0044-03-15 00:00:00 BC|2.5"]);
+}
+
+/// A change that was under way when a snapshot was taken has an earlier position than the row that the snapshot read, and is the later word.
+#[tokio::test(flavor = "multi_thread")]
+async fn h53_a_change_under_way_at_a_snapshot_is_not_taken_for_older_than_its_row() {
+    let read = |bench: &mut Bench| {
+        let source = json!({"connector": "sqlite", "name": "crm", "schema": "main", "table": "customers", "lsn": 150, "snapshot": "true"});
+        let value = json!({"op": "r", "before": Value::Null, "after": {"id": 7, "name": "old"}, "source": source});
+        bench.record("crm.main.customers", &json!({"id": 7}), Some(&value), &[])
+    };
+    let gone = |bench: &mut Bench| {
+        let source = json!({"connector": "sqlite", "name": "crm", "schema": "main", "table": "customers", "lsn": 100});
+        let value = json!({"op": "d", "before": {"id": 7, "name": "old"}, "after": Value::Null, "source": source});
+        bench.record("crm.main.customers", &json!({"id": 7}), Some(&value), &[])
+    };
+    for (is_gone, in_one) in [(false, true), (false, false), (true, true), (true, false)] {
+        let mut bench = Bench::new(COPIES, Vec::new()).await;
+        if !is_gone {
+            bench.execute("crm", "INSERT INTO customers VALUES (7, 'new')").await;
+        }
+        let records = [read(&mut bench), if is_gone { gone(&mut bench) } else { written(&mut bench, "new", 100) }];
+        for batch in records.chunks(if in_one { 2 } else { 1 }) {
+            bench.work(batch).await.expect("works");
+        }
+        let expected: &[&str] = if is_gone { &[] } else { &["7|new"] };
+        assert_eq!(bench.lines("SELECT id, name FROM customer_copy").await, expected, "gone: {is_gone}, one batch: {in_one}");
+        // A repeat of what went before changes nothing.
+        let repeat = [written(&mut bench, "older", 90)];
+        bench.work(&repeat).await.expect("works");
+        assert_eq!(bench.lines("SELECT id, name FROM customer_copy").await, expected, "gone: {is_gone}, one batch: {in_one}");
+    }
+}
+
+/// Native keys by which the database would change rows that are not found by the text of the parent's key.
+#[tokio::test(flavor = "multi_thread")]
+async fn h56_a_native_key_that_finds_more_than_its_text_is_refused_where_it_changes_rows() {
+    let set_ups = [
+        (false, "TEXT COLLATE NOCASE", "TEXT", "ON DELETE CASCADE", true),
+        (false, "TEXT", "TEXT COLLATE NOCASE", "ON DELETE CASCADE", false),
+        (false, "TEXT COLLATE NOCASE", "TEXT", "", false),
+        (false, "INTEGER", "TEXT", "ON UPDATE SET NULL", true),
+        (false, "TEXT", "TEXT", "ON DELETE CASCADE ON UPDATE CASCADE", false),
+        (true, "numeric(8,0)", "numeric(8,2)", "ON DELETE SET NULL", true),
+        (true, "numeric(8,2)", "numeric(8,2)", "ON DELETE SET NULL", false),
+        (true, "float8", "float8", "ON DELETE SET DEFAULT", true),
+        (true, "float8", "float8", "ON DELETE RESTRICT", false),
+        (true, "bigint", "integer", "ON DELETE CASCADE", false),
+    ];
+    for (postgres, parent, child, actions, is_refused) in set_ups {
+        let world = World::new(postgres, CUSTOMERS, "CREATE TABLE orders (id bigint PRIMARY KEY, customer bigint);", RULES).await;
+        let tables = format!(
+            "DROP TABLE orders; CREATE TABLE orders (id {parent} PRIMARY KEY, customer bigint); CREATE INDEX oc ON orders (customer);
+            CREATE TABLE lines (id bigint PRIMARY KEY, order_id {child} REFERENCES orders (id) {actions});"
+        );
+        sql(&world.shop, &tables).await;
+        let rules = if parent == "float8" { RULES.replace("orders, key: id", "orders, key: customer") } else { RULES.to_owned() };
+        if parent == "float8" {
+            sql(&world.shop, "ALTER TABLE orders ADD UNIQUE (customer)").await;
+        }
+        let rules = rules::check(&[SourceFile { name: "rules.yaml".to_owned(), text: rules }]).rules.expect("good rules");
+        let mut databases = Databases::default();
+        for (service, url) in [("crm", &world.crm), ("shop", &world.shop)] {
+            let database = Location { url: url.clone(), access: Access::Write }.open().expect("a url");
+            databases.add(service, Access::Write, database).await.expect("opens");
+        }
+        let refused = match Model::bind(rules, databases).await {
+            Ok(_) => false,
+            Err(BindError::Problems(problems)) => {
+                assert!(problems.iter().all(|problem| problem.message.contains("compare as equal")), "{problems:#?}");
+                true
+            }
+            Err(error) => panic!("{error:?}"),
+        };
+        assert_eq!(refused, is_refused, "WRONG DELETION, or refused for nothing: {parent}, {child} {actions}");
+    }
+}
+
+/// A row goes whose other key nobody can read: what points at it there would go natively, unarchived, or be missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_a_row_whose_other_key_cannot_be_read_does_not_go() {
+    let shop = "CREATE TABLE orders (id bigint PRIMARY KEY, customer bigint, day date UNIQUE); CREATE INDEX oc ON orders (customer);
+        CREATE TABLE lines (id bigint PRIMARY KEY, day date REFERENCES orders (day) ON DELETE CASCADE);
+        INSERT INTO orders VALUES (10, 1, 'infinity'), (20, 2, '2026-01-01'); INSERT INTO lines VALUES (1, 'infinity'), (2, '2026-01-01');";
+    let mut world = World::new(true, CUSTOMERS, shop, RULES).await;
+    world.gone(2).await;
+    assert_eq!(lines(&world.shop, "SELECT id::text FROM lines").await, ["1"]);
+    world.gone(1).await;
+    assert_eq!(lines(&world.shop, "SELECT id::text FROM lines").await, ["1"], "WRONG DELETION: taken along, and not archived");
+    assert_eq!(lines(&world.shop, "SELECT scope FROM entail_latches").await, ["reference:order_customer"]);
 }

@@ -3,13 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use entail::change::{self, Content, Position, Record};
 use entail::engine::{Authority, Batch, Report, Retry, WorkError};
 use entail::ledger;
-use serde_json::json;
 use sqlx::Executor as _;
 
-use crate::support::engine::partition;
 use crate::support::scripted::{Act, Cue, Gate};
 use crate::support::world::*;
 
@@ -53,18 +50,7 @@ const ORDERS_NOW: &str = "SELECT CAST(id AS TEXT) || '>' || CAST(customer AS TEX
 /// Customer 1 goes, and this batch tells of it.
 async fn gone(world: &World) -> Batch {
     sql(&world.crm, "DELETE FROM customers WHERE id = 1").await;
-    let at = Position { partition: partition("crm.customers"), offset: 5 };
-    let record = Record {
-        at: at.clone(),
-        timestamp: None,
-        key: Some(json!({"id": 1}).to_string().into_bytes()),
-        value: Some(delete("crm", "customers", 1).to_string().into_bytes()),
-        headers: Vec::new(),
-    };
-    let decoded = change::decode(&record, &world.engine.model.topics["crm.customers"]).expect("decodes");
-    let Content::Events(events) = decoded.content else { panic!("no events") };
-    let events = events.into_iter().map(|event| (at.clone(), event)).collect();
-    Batch { events, progress: BTreeMap::from([(at.partition.clone(), at.next())]), ..Batch::default() }
+    world.batch(("crm.customers", 5), 1, Some(&delete("crm", "customers", 1)))
 }
 
 async fn work(world: &World, batch: &Batch, epochs: &Epochs) -> Result<Report, WorkError> {
@@ -236,12 +222,7 @@ async fn h47_a_tombstone_in_a_batch_of_its_own_begins_no_other_cascade() {
         let epochs = epochs(&world).await;
         let batch = gone(&world).await;
         assert_eq!(work(&world, &batch, &epochs).await.expect("works").waiting.len(), 1);
-        let at = Position { offset: 6, ..batch.events[0].0.clone() };
-        let record = Record { at: at.clone(), timestamp: None, key: Some(br#"{"id": 1}"#.to_vec()), value: None, headers: Vec::new() };
-        let decoded = change::decode(&record, &world.engine.model.topics["crm.customers"]).expect("decodes");
-        let Content::Events(events) = decoded.content else { panic!("no events") };
-        let events = events.into_iter().map(|event| (at.clone(), event)).collect();
-        let tombstone = Batch { events, progress: BTreeMap::from([(at.partition.clone(), at.next())]), ..Batch::default() };
+        let tombstone = world.batch(("crm.customers", 6), 1, None);
         let mut waiting = work(&world, &tombstone, &epochs).await.expect("works").waiting;
         let again = |one: entail::engine::Waiting| {
             let retries = vec![Retry { pending: one.pending, proven: Some(one.seen) }];

@@ -1,16 +1,12 @@
 //! Undo beside a worker: what is under way, and what is told again later.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use entail::change::{self, Content, Position, Record};
-use entail::engine::{Authority, Batch};
+use entail::engine::Authority;
 use entail::ledger::Choice;
 use entail::undo::OnConflict;
-use serde_json::json;
 
-use crate::support::engine::partition;
 use crate::support::scripted::{Act, Cue, Gate};
 use crate::support::wait::wait_for;
 use crate::support::worker::DEADLINE;
@@ -60,18 +56,7 @@ async fn h92_an_undo_waits_for_the_transactions_of_a_cascade_that_is_under_way()
     let world = World::new(true, &format!("{CUSTOMERS}{NOTES}"), THING_TABLES, RULES).await;
     let epochs = epochs(&world).await;
     sql(&world.crm, "DELETE FROM customers WHERE id = 1").await;
-    let at = Position { partition: partition("crm.customers"), offset: 5 };
-    let record = Record {
-        at: at.clone(),
-        timestamp: None,
-        key: Some(json!({"id": 1}).to_string().into_bytes()),
-        value: Some(delete("crm", "customers", 1).to_string().into_bytes()),
-        headers: Vec::new(),
-    };
-    let decoded = change::decode(&record, &world.engine.model.topics["crm.customers"]).expect("decodes");
-    let Content::Events(events) = decoded.content else { panic!("no events") };
-    let events = events.into_iter().map(|event| (at.clone(), event)).collect();
-    let batch = Batch { events, progress: BTreeMap::from([(at.partition.clone(), at.next())]), ..Batch::default() };
+    let batch = world.batch(("crm.customers", 5), 1, Some(&delete("crm", "customers", 1)));
     let gate = Arc::new(Gate::default());
     world.script.cue(Cue { at: "commit", nth: 2, act: Act::Hold(Arc::clone(&gate)) });
     let has_ended = AtomicBool::new(false);

@@ -346,6 +346,28 @@ async fn h26_a_key_change_that_the_second_look_does_not_confirm_still_refuses() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn h114_two_values_of_a_row_that_is_held_do_not_wait_by_turns_for_ever() {
+    // As above, and each value is proven by itself: the one is held, and the other one's turn does not begin for that.
+    let mut bench = seeded(&[visit(FOLLOW), badge(FOLLOW), bill("on_delete: restrict, on_update: restrict")].concat()).await;
+    bench.execute("crm", "INSERT INTO members VALUES (2, 72)").await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO badges VALUES (1, 70); INSERT INTO bills VALUES (1, 70)").await;
+    let old = member(&mut bench, "d", (1, 70), 20, &[("__debezium.newkey", json!({"id": 2}))]);
+    let new = member(&mut bench, "c", (2, 72), 20, &[("__debezium.oldkey", json!({"id": 1}))]);
+    let report = bench.work(&[old, new]).await.expect("works");
+    assert_eq!(report.waiting.len(), 2, "the key, and the code");
+    for one in report.waiting {
+        let retries = vec![Retry { pending: one.pending, proven: Some(one.seen) }];
+        let held = bench.engine.work(&Batch { retries, ..Batch::default() }, Authority::Owner(&bench.epochs)).await.expect("works");
+        assert_eq!((held.waiting.len(), held.parked.len()), (0, 1), "{:?}", held.waiting);
+    }
+    assert_eq!(bench.lines(PENDING).await.len(), 2, "both are kept");
+    bench.execute("shop", "DELETE FROM bills").await;
+    retry_pending(&bench).await;
+    assert_eq!((bench.lines(VISITS).await, bench.lines(BADGES).await), (vec!["1|2".to_owned()], vec!["1|72".to_owned()]));
+    assert!(bench.lines(PENDING).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn h86_a_restrict_in_shadow_neither_holds_nor_hides() {
     let mut bench = seeded(&[visit("on_delete: cascade"), bill("on_delete: restrict, mode: shadow")].concat()).await;
     bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO bills VALUES (1, 70)").await;

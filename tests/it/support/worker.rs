@@ -440,12 +440,13 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the end of {}'s log:\n{}", self.name, self.tail());
-        }
         // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
+        // Its directory may have gone before it.
+        if std::thread::panicking() && self.stderr.exists() {
+            eprintln!("the end of {}'s log:\n{}", self.name, self.tail());
+        }
     }
 }
 

@@ -139,11 +139,29 @@ impl World {
         self.record(record).await.expect("decodes");
     }
 
+    /// The batch of one record.
+    fn batch_of(&self, record: &Record) -> Result<Batch, change::DecodeError> {
+        let decoded = change::decode(record, &self.engine.model.topics[&*record.at.partition.topic])?;
+        let Content::Events(events) = decoded.content else { panic!("no events") };
+        let events = events.into_iter().map(|event| (record.at.clone(), event)).collect();
+        Ok(Batch { events, progress: BTreeMap::from([(record.at.partition.clone(), record.at.next())]), ..Batch::default() })
+    }
+
+    /// The batch that a worker makes of one record: of a change of row `id`, or of a tombstone.
+    pub(crate) fn batch(&self, (topic, offset): (&str, i64), id: i64, value: Option<&serde_json::Value>) -> Batch {
+        let record = Record {
+            at: Position { partition: partition(topic), offset },
+            timestamp: None,
+            key: Some(json!({"id": id}).to_string().into_bytes()),
+            value: value.map(|value| value.to_string().into_bytes()),
+            headers: Vec::new(),
+        };
+        self.batch_of(&record).expect("decodes")
+    }
+
     /// Works a record as it stands, and what it leads to; an error if it cannot be decoded.
     pub(crate) async fn record(&mut self, record: Record) -> Result<(), change::DecodeError> {
-        let decoded = change::decode(&record, &self.engine.model.topics[&*record.at.partition.topic])?;
-        let Content::Events(events) = decoded.content else { panic!("no events") };
-        let batch = Batch { events: events.into_iter().map(|event| (record.at.clone(), event)).collect(), ..Batch::default() };
+        let batch = Batch { progress: BTreeMap::new(), ..self.batch_of(&record)? };
         let waiting = loop {
             match self.engine.work(&batch, Authority::Replay { apply: true }).await {
                 Ok(report) => break report.waiting,
@@ -245,9 +263,7 @@ impl World {
             value: None,
             headers: Vec::new(),
         };
-        let decoded = change::decode(&record, &self.engine.model.topics[topic]).expect("decodes");
-        let Content::Events(events) = decoded.content else { panic!("no events") };
-        let batch = Batch { events: events.into_iter().map(|event| (record.at.clone(), event)).collect(), ..Batch::default() };
+        let batch = Batch { progress: BTreeMap::new(), ..self.batch_of(&record).expect("decodes") };
         self.engine.work(&batch, Authority::Replay { apply: true }).await.expect("works");
     }
 
