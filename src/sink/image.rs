@@ -50,8 +50,36 @@ fn record(image: &str) -> Option<Vec<Field>> {
     }
 }
 
-/// A field of a SQLite image as a bound value; `None` if it is no literal of ours.
-pub(crate) fn literal(field: &Field) -> Option<Bind> {
+/// A value of a SQLite image.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Literal {
+    /// Bound as it is.
+    Value(Bind),
+    /// A floating point number: what SQLite reads from this text, and what is to be added to it. SQLite prints and reads decimals that are off by a
+    /// few units in the last place where exponents are large; the sum is exact.
+    Real { text: String, rest: Option<String> },
+}
+
+/// A field of a SQLite image as a value; `None` if it is no literal of ours.
+pub(crate) fn literal(field: &Field) -> Option<Literal> {
+    if let Some(real) = field.as_deref().and_then(|text| text.strip_prefix('R')) {
+        let (text, rest) = real.split_once(' ')?;
+        return Some(Literal::Real { text: number(text)?, rest: Some(number(rest)?) });
+    }
+    match exact(field) {
+        Some(bind) => Some(Literal::Value(bind)),
+        None => Some(Literal::Real { text: number(field.as_deref()?)?, rest: None }),
+    }
+}
+
+/// A text, if it is a number as SQLite prints them.
+fn number(text: &str) -> Option<String> {
+    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && text.parse::<f64>().is_ok();
+    is_number.then(|| text.to_owned())
+}
+
+/// What is bound as it is.
+fn exact(field: &Field) -> Option<Bind> {
     let Some(text) = field else { return Some(Bind::Text(None)) };
     if let Some(quoted) = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
         return Some(Bind::Text(Some(quoted.replace("''", "'"))));
@@ -62,10 +90,7 @@ pub(crate) fn literal(field: &Field) -> Option<Bind> {
     if let Some(hex) = text.strip_prefix("X'").and_then(|text| text.strip_suffix('\'')) {
         return Some(Bind::Bytes(bytes(hex)?));
     }
-    if let Ok(number) = text.parse::<i64>() {
-        return Some(Bind::Int(number));
-    }
-    text.parse::<f64>().ok().filter(|_| text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])).map(Bind::Real)
+    text.parse::<i64>().ok().map(Bind::Int)
 }
 
 /// A field as the text from which its canonical form is read.
@@ -73,11 +98,11 @@ pub(crate) fn text(dialect: Dialect, field: &Field) -> Option<String> {
     match dialect {
         Dialect::Postgres => field.clone(),
         Dialect::Sqlite => match literal(field)? {
-            Bind::Text(text) => text,
-            Bind::Int(number) => Some(number.to_string()),
-            Bind::Real(number) => Some(number.to_string()),
-            Bind::Bytes(bytes) => Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
-            Bind::Texts(_) => None,
+            Literal::Value(Bind::Text(text)) => text,
+            Literal::Value(Bind::Int(number)) => Some(number.to_string()),
+            Literal::Value(Bind::Bytes(bytes)) => Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Literal::Value(Bind::Texts(_)) => None,
+            Literal::Real { text, .. } => Some(text),
         },
     }
 }
@@ -113,14 +138,18 @@ mod tests {
     #[test]
     fn a_literal_reads_as_sqlite_quotes_it() {
         let of = |text: &str| literal(&Some(text.to_owned()));
-        assert_eq!(literal(&None), Some(Bind::Text(None)));
-        assert_eq!(of("'it''s'"), Some(Bind::Text(Some("it's".to_owned()))));
-        assert_eq!(of("X'00FF'"), Some(Bind::Bytes(vec![0, 255])));
-        assert_eq!(of("TX'6100'"), Some(Bind::Text(Some("a\0".to_owned()))));
-        assert_eq!(of("-9223372036854775808"), Some(Bind::Int(i64::MIN)));
-        assert_eq!(of("9.0e+999"), Some(Bind::Real(f64::INFINITY)));
-        assert_eq!(of("0.1"), Some(Bind::Real(0.1)));
-        for broken in ["'", "X'0'", "X'zz'", "inf", "nan", "DROP TABLE", ""] {
+        let value = |bind| Some(Literal::Value(bind));
+        let real = |text: &str, rest: Option<&str>| Some(Literal::Real { text: text.to_owned(), rest: rest.map(str::to_owned) });
+        assert_eq!(literal(&None), value(Bind::Text(None)));
+        assert_eq!(of("'it''s'"), value(Bind::Text(Some("it's".to_owned()))));
+        assert_eq!(of("'R1.0 0.0'"), value(Bind::Text(Some("R1.0 0.0".to_owned()))));
+        assert_eq!(of("X'00FF'"), value(Bind::Bytes(vec![0, 255])));
+        assert_eq!(of("TX'6100'"), value(Bind::Text(Some("a\0".to_owned()))));
+        assert_eq!(of("-9223372036854775808"), value(Bind::Int(i64::MIN)));
+        assert_eq!(of("9.0e+999"), real("9.0e+999", None));
+        assert_eq!(of("0.1"), real("0.1", None));
+        assert_eq!(of("R1.5e+200 -2.0e+184"), real("1.5e+200", Some("-2.0e+184")));
+        for broken in ["'", "X'0'", "X'zz'", "inf", "nan", "DROP TABLE", "", "R", "R1.0", "R1.0 x", "R inf 0.0"] {
             assert_eq!(of(broken), None, "{broken}");
         }
     }

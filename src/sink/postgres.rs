@@ -62,7 +62,6 @@ fn prepare(statement: &Statement) -> Query<'_, Driver, PgArguments> {
             Bind::Text(text) => query.bind(text.as_deref()),
             Bind::Int(number) => query.bind(number),
             Bind::Texts(texts) => query.bind(texts),
-            Bind::Real(number) => query.bind(number),
             Bind::Bytes(bytes) => query.bind(bytes),
         };
     }

@@ -49,7 +49,6 @@ fn prepare(statement: &Statement) -> Query<'_, Driver, SqliteArguments> {
             Bind::Text(text) => query.bind(text.as_deref()),
             Bind::Int(number) => query.bind(number),
             Bind::Texts(texts) => query.bind(serde_json::to_string(texts).expect("texts are always JSON")),
-            Bind::Real(number) => query.bind(number),
             Bind::Bytes(bytes) => query.bind(bytes),
         };
     }

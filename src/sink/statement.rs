@@ -36,8 +36,6 @@ pub enum Bind {
     Int(i64),
     /// A list of texts (PostgreSQL only).
     Texts(Vec<Option<String>>),
-    /// A floating point number.
-    Real(f64),
     /// Bytes.
     Bytes(Vec<u8>),
 }
@@ -322,11 +320,15 @@ fn image(dialect: Dialect, table: &TableRef) -> String {
         // Not `t::text`: a column of that name would be taken for the row.
         Dialect::Postgres => "(t.*)::text".to_owned(),
         Dialect::Sqlite => {
-            // `quote` ends a text at its first NUL; such a text is kept as bytes.
+            // `quote` ends a text at its first NUL: such a text is kept as bytes. And it prints some floating point numbers that are read as a
+            // neighbour: with those stands what is missing, see `image::Literal`.
             let quoted = table.columns.iter().map(|column| {
                 let (name, bytes) = (quote(&column.name), format!("CAST(t.{} AS BLOB)", quote(&column.name)));
+                let read = format!("CAST(quote(t.{name}) AS REAL)");
                 format!(
-                    "CASE WHEN typeof(t.{name}) = 'text' AND instr({bytes}, x'00') > 0 THEN 'T' || quote({bytes}) ELSE quote(t.{name}) END"
+                    "CASE WHEN typeof(t.{name}) = 'text' AND instr({bytes}, x'00') > 0 THEN 'T' || quote({bytes}) \
+                    WHEN typeof(t.{name}) = 'real' AND {read} IS NOT t.{name} THEN 'R' || quote(t.{name}) || ' ' || quote(t.{name} - {read}) \
+                    ELSE quote(t.{name}) END"
                 )
             });
             format!("json_array({})", quoted.collect::<Vec<_>>().join(", "))

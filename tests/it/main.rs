@@ -6,6 +6,7 @@
 mod altered;
 mod cascade;
 mod demo;
+mod drill;
 mod fail_points;
 mod faults;
 mod gaps;

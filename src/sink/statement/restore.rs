@@ -1,7 +1,7 @@
 //! The statements that put archived rows back.
 
-use super::{Builder, Column, Dialect, ListColumn, Statement, TableRef, equals, image, quote, transpose};
-use crate::sink::image::{Field, literal};
+use super::{Bind, Builder, Column, Dialect, ListColumn, Statement, TableRef, equals, image, quote, transpose};
+use crate::sink::image::{Field, Literal, literal};
 
 /// The rows of these keys as images: (number of the key in the list, image). Locked to the end of the transaction.
 pub(crate) fn images(dialect: Dialect, table: &TableRef, key: &[String], keys: &[&[String]]) -> Option<Statement> {
@@ -55,7 +55,7 @@ impl Rows<'_> {
         let into = self.into();
         let one = |row: &&[Field]| {
             let mut builder = Builder::new(Dialect::Sqlite);
-            let values = self.columns().map(|(place, _)| Some(builder.bind(literal(row.get(place)?)?))).collect::<Option<Vec<_>>>()?;
+            let values = self.columns().map(|(place, _)| value(&mut builder, row.get(place)?)).collect::<Option<Vec<_>>>()?;
             Some(builder.done(self.what(), format!("{into} VALUES ({})", values.join(", "))))
         };
         self.rows.iter().filter_map(one).collect()
@@ -131,10 +131,9 @@ pub(crate) fn set_back(
         Dialect::Sqlite => {
             let one = |(key_texts, fields): &(&[String], Vec<Field>)| {
                 let mut builder = Builder::new(dialect);
-                let value = |builder: &mut Builder, place: usize| Some(builder.bind(literal(fields.get(place)?)?));
                 let sets = columns
                     .iter()
-                    .map(|(place, column)| Some(format!("{} = {}", quote(&column.name), value(&mut builder, *place)?)))
+                    .map(|(place, column)| Some(format!("{} = {}", quote(&column.name), value(&mut builder, fields.get(*place)?)?)))
                     .collect::<Option<Vec<_>>>()?;
                 let found = builder.list(transpose(table.bound(key), &[key_texts]));
                 let on: Vec<String> = table.bound(key).zip(&found.columns).map(|(column, value)| equals(dialect, column, value)).collect();
@@ -149,4 +148,16 @@ pub(crate) fn set_back(
 /// A field's text as its column's type reads it: exactly what its type wrote. PostgreSQL only.
 fn read(value: &str, column: &Column) -> String {
     format!("CAST({value} AS {})", column.cast)
+}
+
+/// A field's value as SQLite has it. Its own reading of a floating point number counts: that is what the rest was measured by.
+fn value(builder: &mut Builder, field: &Field) -> Option<String> {
+    Some(match literal(field)? {
+        Literal::Value(bind) => builder.bind(bind),
+        Literal::Real { text, rest } => {
+            let mut read = |text: String| format!("CAST({} AS REAL)", builder.bind(Bind::Text(Some(text))));
+            let read_text = read(text);
+            rest.map_or(read_text.clone(), |rest| format!("({read_text} + {})", read(rest)))
+        }
+    })
 }
