@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::databases::{DatabaseId, Handle};
 use crate::graph::{Edge, EdgeId, Origin};
 use crate::ledger::{self, Latch};
-use crate::model::{BoundTable, Model};
+use crate::model::{BoundTable, Model, Problem};
 use crate::resolve::Trouble;
 use crate::rules::{EntityId, OnDelete};
 use crate::sink::{Column, Row, SinkError, TableRef};
@@ -174,7 +174,9 @@ fn changed(model: &Model, entity: EntityId, bound: &BoundTable, now: Option<&Tab
     }
     let error = SinkError::Drifted { table: bound.table.table_name().to_string(), columns: changed.join(", ") };
     let detail = format!("{error}; {}", error.hint());
-    Some(Finding { edges: edges(model, |one| one == entity), reason: "schema-drift", detail, log_end: None })
+    // Of a table that the rules do not name, its native keys say what is used: it is bound anew.
+    let edges = edges(model, |one| one == entity);
+    (!edges.is_empty()).then_some(Finding { edges, reason: "schema-drift", detail, log_end: None })
 }
 
 /// Compares marks that were just read with those of the tables that the rules were bound to. `entities` are in the order in which they were asked.
@@ -193,21 +195,38 @@ pub(crate) fn compare(model: &Model, entities: &[EntityId], rows: &[Row]) -> Res
         let is_same = |name: &&String| bound.table.column(name).map(|column| column.mark.as_str()) == now.get(name.as_str()).copied();
         let used = used(model, *entity);
         let changed: Vec<&str> = used.iter().filter(|name| has_marks && !is_same(name)).map(String::as_str).collect();
-        if !changed.is_empty() {
+        let edges = edges(model, |one| one == *entity);
+        if !changed.is_empty() && !edges.is_empty() {
             let error = SinkError::Drifted { table: bound.table.table_name().to_string(), columns: changed.join(", ") };
-            return Err(Trouble { error, edges: edges(model, |one| one == *entity) });
+            return Err(Trouble { error, edges });
         }
         let then: BTreeMap<&str, &str> = bound.table.columns().iter().map(|column| (column.name.as_str(), column.mark.as_str())).collect();
         if mark != Some(bound.table.mark.as_str()) || has_marks && then != now {
-            return Err(SinkError::Reshaped { table: bound.table.table_name().to_string() }.into());
+            let database = model.databases.handle(bound.database).name.clone();
+            return Err(SinkError::Reshaped { database, table: bound.table.table_name().to_string() }.into());
         }
     }
     Ok(())
 }
 
-/// What is concerned by a table to which the rules can no longer be bound: every reference that leads there.
-pub(crate) fn unbindable(model: &Model, table: &str, detail: String) -> Finding {
-    let is_it = |entity| model.table_if_any(entity).is_some_and(|bound| bound.table.table_name().to_string() == table);
+/// What is concerned when the rules can no longer be bound because a table was altered: that table, and whatever the problems name.
+pub(crate) fn unbindable(model: &Model, (database, table): (&str, &str), problems: &[Problem]) -> Finding {
+    let is_named = |name: &str| problems.iter().any(|problem| problem.place == name);
+    let is_it = |entity| {
+        let Some(bound) = model.table_if_any(entity) else { return false };
+        let (home, name) = (&model.databases.handle(bound.database).name, bound.table.table_name().to_string());
+        let mut of_it = model.graph.edges().filter(|(_, edge)| edge.child == entity);
+        home == database && name == table
+            || is_named(&model.graph.node(entity).name)
+            || is_named(&format!("{home}.{name}"))
+            || of_it.any(|(_, edge)| is_named(&edge.name))
+    };
+    let detail: Vec<String> = problems.iter().map(|one| format!("{}: {}; {}", one.place, one.message, one.hint)).collect();
+    Finding { edges: leading_to(model, is_it), reason: "schema-drift", detail: detail.join("; "), log_end: None }
+}
+
+/// The references of the rules that lead to such a table, or to one below which it stands.
+fn leading_to(model: &Model, is_it: impl Fn(EntityId) -> bool) -> Vec<EdgeId> {
     let mut above: BTreeSet<EntityId> = model.graph.nodes().map(|(id, _)| id).filter(|id| is_it(*id)).collect();
     let mut before = 0;
     while before != above.len() {
@@ -217,15 +236,17 @@ pub(crate) fn unbindable(model: &Model, table: &str, detail: String) -> Finding 
         above.extend(parents);
     }
     let leads_there = |edge: &Edge| edge.origin != Origin::Native && (above.contains(&edge.child) || is_it(model.graph.parent(edge)));
-    let edges = model.graph.edges().filter(|(_, edge)| leads_there(edge)).map(|(id, _)| id).collect();
-    Finding { edges, reason: "schema-drift", detail, log_end: None }
+    model.graph.edges().filter(|(_, edge)| leads_there(edge)).map(|(id, _)| id).collect()
 }
 
 /// What was used under the old binding and is another thing under the new one: its references are to be shut before that counts (H74).
 pub(crate) fn rebound(old: &Model, new: &Model) -> Vec<Finding> {
     let found = old.graph.nodes().filter_map(|(id, _)| {
         let bound = old.table_if_any(id)?;
-        changed(old, id, bound, new.table_if_any(id).map(|now| &now.table))
+        // Tables that the rules do not name are numbered as they are come to.
+        let is_it = |now: &&BoundTable| now.database == bound.database && now.table.table_name() == bound.table.table_name();
+        let now = new.graph.nodes().filter_map(|(id, _)| new.table_if_any(id)).find(is_it);
+        changed(old, id, bound, now.map(|now| &now.table))
     });
     found.collect()
 }

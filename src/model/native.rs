@@ -39,6 +39,7 @@ pub(super) async fn follow(
     let mut open: Vec<(EntityId, DatabaseId, TableName)> =
         ids.iter().filter(|(_, id)| touched.contains(id)).map(|((database, table), id)| (*id, *database, table.clone())).collect();
     let mut seen: BTreeSet<EntityId> = touched;
+    let mut incoming_keys: Vec<(DatabaseId, ForeignKey, EntityId, EntityId)> = Vec::new();
     while let Some((parent, database, table)) = open.pop() {
         if let std::collections::btree_map::Entry::Vacant(unread) = keys.entry(database) {
             unread.insert(databases.handle(database).database.foreign_keys().await?);
@@ -56,10 +57,7 @@ pub(super) async fn follow(
                     id
                 }
             };
-            if let (Some(above), Some(below)) = (additions.table(known, parent), additions.table(known, child)) {
-                let problem = inexact(&databases.handle(database).name, &key, above, below);
-                additions.problems.extend(problem);
-            }
+            incoming_keys.push((database, key.clone(), parent, child));
             if !hand_over(rules, &key, child, parent) {
                 additions.edges.push(edge(&databases.handle(database).name, &key, child, parent));
             }
@@ -68,7 +66,31 @@ pub(super) async fn follow(
             }
         }
     }
+    // When all are known that may give a row of the parent another key.
+    for (database, key, parent, child) in incoming_keys {
+        let written =
+            rules.iter().chain(&additions.edges).filter(|draft| draft.edge.child == parent).flat_map(|draft| written(&draft.edge));
+        let is_rekeyed = written.collect::<BTreeSet<&String>>().iter().any(|column| key.parent_columns.contains(column));
+        let changes_rows = |action| matches!(action, NativeAction::Cascade | NativeAction::SetNull | NativeAction::SetDefault);
+        let is_felt = changes_rows(key.on_delete) || is_rekeyed && changes_rows(key.on_update);
+        if let (true, Some(above), Some(below)) = (is_felt, additions.table(known, parent), additions.table(known, child)) {
+            let problem = inexact(&databases.handle(database).name, &key, above, below);
+            additions.problems.extend(problem);
+        }
+    }
     Ok(additions)
+}
+
+/// The columns of a child row that an edge may write.
+fn written(edge: &Edge) -> Vec<&String> {
+    let on_delete: Vec<&String> = match &edge.on_delete {
+        OnDelete::SetNull(columns) | OnDelete::SetDefault(columns) => columns.iter().collect(),
+        OnDelete::Set(values) => values.keys().collect(),
+        OnDelete::Cascade | OnDelete::Restrict | OnDelete::NoAction => Vec::new(),
+    };
+    let writes = |action| matches!(action, OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault);
+    let follows = writes(edge.on_update) || writes(edge.native_update);
+    on_delete.into_iter().chain(edge.columns.iter().filter(|_| follows)).collect()
 }
 
 impl Additions {
@@ -112,13 +134,10 @@ impl Additions {
 
 /// A key by which the database changes rows that we would not find: its equality is wider than that of the texts that we compare (H56, H64).
 fn inexact(database: &str, key: &ForeignKey, parent: &TableRef, child: &TableRef) -> Option<Problem> {
-    let changes_rows = |action| matches!(action, NativeAction::Cascade | NativeAction::SetNull | NativeAction::SetDefault);
-    if !changes_rows(key.on_delete) && !changes_rows(key.on_update) {
-        return None;
-    }
     let mut pairs = parent.bound(&key.parent_columns).zip(child.bound(&key.columns));
     let is_exact = |(parent, child): (&Column, &Column)| {
-        parent.bytewise && child.bytewise && comparable(&parent.kind, &child.kind) == Comparability::Same
+        let is_same_type = parent.kind == child.kind && parent.distinct && child.distinct;
+        parent.bytewise && child.bytewise && (is_same_type || comparable(&parent.kind, &child.kind) == Comparability::Same)
     };
     let is_exact = key.bytewise && pairs.all(is_exact);
     (!is_exact).then(|| Problem {

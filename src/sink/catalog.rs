@@ -56,6 +56,8 @@ pub struct Column {
     pub identity: bool,
     /// Equality is that of bytes. False for nondeterministic or case-folding collations (H56).
     pub bytewise: bool,
+    /// Of a type that is only passed on: values are equal if and only if their texts are.
+    pub distinct: bool,
 }
 
 /// What the log holds of an old row (PostgreSQL's REPLICA IDENTITY).

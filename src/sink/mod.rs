@@ -230,8 +230,10 @@ pub enum SinkError {
         columns: String,
     },
     /// A table has other columns, or other native foreign keys lead to it, than when the rules were bound; all that is used is as it was (H64, H74).
-    #[error("{table}, or a native foreign key that leads to it, was altered")]
+    #[error("{table} in database `{database}`, or a native foreign key that leads to it, was altered")]
     Reshaped {
+        /// The database.
+        database: String,
         /// The table.
         table: String,
     },

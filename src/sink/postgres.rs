@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Postgres as Driver, Row as _, Transaction};
 
 use super::catalog::{Column, ForeignKey, NativeAction, ReplicaIdentity, TableRef};
 use super::connect::{ConnectError, migrator};
-use super::statement::quote;
+use super::statement::{self, quote};
 use super::{Bind, ConstraintKind, Database, Dialect, Fault, Row, Session, SinkError, Statement};
 use crate::rules::TableName;
 use crate::value::{ColumnType, IntType};
@@ -96,7 +96,11 @@ impl Database for Postgres {
             Some(schema) => format!("{}.{}", quote(schema), quote(&name.table)),
             None => quote(&name.table),
         };
-        let found = sqlx::query(TABLE).bind(qualified).fetch_optional(&self.pool).await.map_err(|error| fail(&what, &error))?;
+        let found = sqlx::query(AssertSqlSafe(table_sql()))
+            .bind(qualified)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|error| fail(&what, &error))?;
         let Some(found) = found else { return Ok(None) };
         let get = |index: usize| found.try_get::<String, _>(index).map_err(|error| fail(&what, &error));
         let (schema, table, kind, identity) = (get(1)?, get(2)?, get(3)?, get(4)?);
@@ -247,17 +251,21 @@ fn fail(what: &str, error: &sqlx::Error) -> SinkError {
     SinkError::Database { what: what.to_owned(), fault, detail }
 }
 
-const TABLE: &str = "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text,
-        (SELECT coalesce(string_agg(f.oid::text || f.confdeltype::text || f.confupdtype::text, ' ' ORDER BY f.oid), '')
-        FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid = c.oid),
-        c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits AS h WHERE h.inhparent = c.oid)
-    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
+fn table_sql() -> String {
+    format!(
+        "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, {}, {}
+        FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)",
+        statement::mark(Dialect::Postgres, "c.oid"),
+        statement::has_heirs("c.oid")
+    )
+}
 
 // Domains are followed to their base type (three levels are plenty).
 const COLUMNS: &str = "SELECT a.attname::text, b.typname::text, bn.nspname::text, a.atttypmod::int8, NOT a.attnotnull,
         CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
         a.attgenerated <> '', a.attidentity = 'a', coalesce(co.collisdeterministic, true),
-        a.attnum::text || ':' || a.atttypid::text || ':' || a.attcollation::text
+        a.attnum::text || ':' || a.atttypid::text || ':' || a.attcollation::text,
+        b.typtype = 'e' OR bn.nspname = 'pg_catalog' AND b.typname IN ('inet', 'cidr', 'macaddr', 'macaddr8', 'oid', 'bit', 'varbit')
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_type AS t2 ON t.typtype = 'd' AND t2.oid = t.typbasetype
@@ -325,6 +333,7 @@ fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
         generated: row.try_get(6)?,
         identity: row.try_get(7)?,
         bytewise: row.try_get(8)?,
+        distinct: row.try_get(10)?,
     })
 }
 

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite as Driver, Transaction};
 
 use super::catalog::{Column, ForeignKey, NativeAction, ReplicaIdentity, TableRef};
 use super::connect::{Access, ConnectError, migrator};
-use super::statement::quote;
+use super::statement::{self, quote};
 use super::{Bind, ConstraintKind, Database, Dialect, Fault, Row, Session, SinkError, Statement};
 use crate::rules::TableName;
 use crate::value::{ColumnType, IntType};
@@ -55,10 +55,6 @@ fn prepare(statement: &Statement) -> Query<'_, Driver, SqliteArguments> {
     query
 }
 
-/// How a table was made, and those whose foreign keys lead to it.
-const MARK: &str = "SELECT coalesce(group_concat(s.sql, ' '), '') FROM sqlite_schema AS s WHERE s.type = 'table' AND (s.name = $1
-    OR EXISTS (SELECT 1 FROM pragma_foreign_key_list(s.name) AS f WHERE f.\"table\" = $1 COLLATE NOCASE))";
-
 fn texts(what: &str, row: &SqliteRow) -> Result<Row, SinkError> {
     (0..row.len()).map(|index| row.try_get(index).map_err(|error| fail(what, &error))).collect()
 }
@@ -100,7 +96,8 @@ impl Database for Sqlite {
             unique.push(primary_key.clone());
             all.push(primary_key.clone());
         }
-        let mark = sqlx::query(MARK).bind(&table).fetch_one(&self.pool).await;
+        let mark = format!("SELECT {}", statement::mark(Dialect::Sqlite, "$1"));
+        let mark = sqlx::query(AssertSqlSafe(mark)).bind(&table).fetch_one(&self.pool).await;
         let mark = mark.and_then(|row| row.try_get(0)).map_err(|error| fail(&what, &error))?;
         let is_free = |name: &&str| columns.iter().all(|(column, _)| !column.name.eq_ignore_ascii_case(name));
         let rowid = ["rowid", "_rowid_", "oid"].into_iter().find(is_free).filter(|_| without_rowid == 0);
@@ -287,6 +284,8 @@ const INDEXES: &str = "SELECT l.name, l.\"unique\", i.name FROM pragma_index_lis
 const FOREIGN_KEYS: &str = "SELECT m.name, f.id, f.seq, f.\"table\", f.\"from\", f.\"to\", f.on_delete, f.on_update,
         EXISTS (SELECT 1 FROM pragma_index_list(f.\"table\") AS l JOIN pragma_index_xinfo(l.name) AS x
                 WHERE l.\"unique\" AND NOT l.partial AND x.key AND x.coll <> 'BINARY'
+                AND (l.origin <> 'c' OR 0 = (SELECT count(*) FROM pragma_index_list(f.\"table\") AS o JOIN pragma_index_info(o.name) AS oi
+                    WHERE o.origin <> 'c' AND oi.name = f.\"to\" COLLATE NOCASE))
                 AND CASE WHEN f.\"to\" IS NULL THEN l.origin = 'pk' ELSE x.name = f.\"to\" COLLATE NOCASE END)
     FROM sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) AS f WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq";
 
@@ -342,6 +341,8 @@ fn column(row: &SqliteRow) -> Result<(Column, i64), sqlx::Error> {
             identity: false,
             // Our comparisons say COLLATE BINARY themselves; the catalog does not tell the column's own.
             bytewise: true,
+            // A declared type has an affinity, by which a text is compared as what is stored.
+            distinct: !declared.is_empty(),
         },
         place,
     ))

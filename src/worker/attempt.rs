@@ -276,10 +276,13 @@ impl Attempts {
                 true
             }
             (WorkError::Sink(cause), Disposition::DeadLetter) => self.isolate(cause, part, parts).await,
-            (WorkError::Sink(cause @ SinkError::Reshaped { table }), _) => {
-                let bound = self.bind_anew(table).await;
+            (WorkError::Sink(cause @ SinkError::Reshaped { database, table }), _) => {
+                let bound = self.bind_anew((database, table)).await;
                 if !matches!(self.prepared.extent, Extent::Usual) {
                     // It was counted by the old binding, and does not hold up what is behind it.
+                    if let Err(error) = bound {
+                        tracing::error!(error = %chain(&error), table, "the rules cannot be bound anew now");
+                    }
                     return true;
                 }
                 match bound {
@@ -322,7 +325,7 @@ impl Attempts {
 
     /// A table was altered: the rules are bound to the tables as they are now. If they cannot be, the references that lead there are shut; and so are
     /// those that use a column which is another one now.
-    async fn bind_anew(&mut self, table: &str) -> Result<(), SinkError> {
+    async fn bind_anew(&mut self, (database, table): (&str, &str)) -> Result<(), SinkError> {
         let engine = Arc::clone(&self.shared.engine);
         let drifted = || SinkError::Drifted { table: table.to_owned(), columns: "used by the rules".to_owned() };
         match engine.rebind().await {
@@ -343,8 +346,9 @@ impl Attempts {
                 if self.name.authority().is_dry() {
                     return Err(drifted());
                 }
-                let problems: Vec<String> = problems.iter().map(|one| format!("{}: {}; {}", one.place, one.message, one.hint)).collect();
-                engine.halt(&unbindable(&engine.model, table, problems.join("; "))).await
+                let finding = unbindable(&engine.model, (database, table), &problems);
+                tracing::error!(reason = finding.reason, detail = finding.detail, "references were latched until they are released");
+                engine.halt(&finding).await
             }
             Err(BindError::Catalog { source, .. }) => Err(source),
         }

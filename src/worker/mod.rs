@@ -458,6 +458,7 @@ impl Worker<'_> {
         }
         if let Some(owned) = self.owned.get_mut(partition) {
             owned.halted = true;
+            owned.has_gap |= reason == ledger::GAP;
         }
         drop(source.commands.send(Command::Halt(partition.clone())));
         // A release takes the partition from us: what is in flight goes on without it.

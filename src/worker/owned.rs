@@ -21,6 +21,8 @@ pub(super) struct Owned {
     /// Where the topic ended when the partition was assigned.
     pub(super) end: i64,
     pub(super) halted: bool,
+    /// It stands still because the ledger's offset is none of this log: it tells nothing of how far the log is read.
+    pub(super) has_gap: bool,
     pub(super) dead_letters: VecDeque<Instant>,
 }
 
@@ -39,7 +41,7 @@ impl Owned {
     /// Without a start it stands still.
     pub(super) fn new(assignment: Assignment, start: Option<&Start>, end: i64) -> Self {
         let (next, last) = (start.map(|start| start.next), start.and_then(|start| start.last.clone()));
-        Self { assignment, next, last, end, halted: next.is_none(), dead_letters: VecDeque::new() }
+        Self { assignment, next, last, end, halted: next.is_none(), has_gap: false, dead_letters: VecDeque::new() }
     }
 
     /// Only the first record may be one that was worked before. If compaction has taken that, nothing can be compared.

@@ -229,21 +229,27 @@ async fn known_starts(
     Ok(known)
 }
 
-/// How far partitions are durable in every database that their topics reach, by the ledger. One that some ledger does not know is left out.
+/// How far partitions are durable in every database that their topics reach, by the ledger. One that some ledger does not know is left out, and one
+/// with a gap: its topic was cut or made anew, and the ledger's offset is one of the log that was (H16).
 pub(crate) async fn durable(
     engine: &Engine,
     partitions: &BTreeSet<TopicPartition>,
 ) -> Result<BTreeMap<TopicPartition, NextOffset>, SinkError> {
     let mut ledgers: BTreeMap<DatabaseId, BTreeMap<TopicPartition, NextOffset>> = BTreeMap::new();
+    let mut gaps: BTreeSet<String> = BTreeSet::new();
     for id in engine.model.targets() {
-        ledgers.insert(id, ledger::progress(&*engine.model.databases.handle(id).database, &engine.owner.group).await?);
+        let database = &*engine.model.databases.handle(id).database;
+        ledgers.insert(id, ledger::progress(database, &engine.owner.group).await?);
+        let latches = ledger::latches_now(database, &engine.owner.group).await?;
+        gaps.extend(latches.into_iter().filter(|latch| latch.reason == ledger::GAP).map(|latch| latch.scope));
     }
     let least = |partition: &TopicPartition| {
         let reach = engine.model.reach_of_topic(&partition.topic);
         let known: Option<Vec<NextOffset>> = reach.iter().map(|id| ledgers.get(id)?.get(partition).copied()).collect();
         known?.into_iter().min()
     };
-    Ok(partitions.iter().filter_map(|partition| Some((partition.clone(), least(partition)?))).collect())
+    let heard = partitions.iter().filter(|partition| !gaps.contains(&scope(partition)));
+    Ok(heard.filter_map(|partition| Some((partition.clone(), least(partition)?))).collect())
 }
 
 /// Shuts a partition in the ledger of the databases that its topic reaches.

@@ -98,7 +98,7 @@ impl Worker<'_> {
     async fn hear_of_others(&mut self) {
         let mut awaited = self.waitlist.behind();
         // Of one that stands still here the ledger knows, too.
-        awaited.retain(|partition| self.owned.get(partition).is_none_or(|owned| owned.halted));
+        awaited.retain(|partition| self.owned.get(partition).is_none_or(|owned| owned.halted && !owned.has_gap));
         if awaited.is_empty() {
             return;
         }

@@ -137,3 +137,49 @@ async fn h82_a_pause_reaches_the_databases_that_answer() {
     let (code, said, errors) = shop.command(&["pause", "parcel_order", "--wait", "1s"]).await;
     assert!(code == 4 && said.is_empty() && errors.contains("shipping"), "{code}: {said}{errors}");
 }
+
+/// An heir has neither the keys nor the rules of its table, and its rows would go with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_an_heir_that_comes_while_it_runs_shuts_what_leads_to_its_table() {
+    let shop = Shop::open().await;
+    shop.load(20, 3, 0).await;
+    let mut worker = shop.run("worker", &[]);
+    shop.until_caught_up().await;
+    shop.execute("crm", "DELETE FROM customers WHERE id = 5").await;
+    shop.execute("shipping", "CREATE TABLE old_parcels () INHERITS (parcels); INSERT INTO old_parcels SELECT * FROM parcels").await;
+    shop.bed.produce(shop.delete(5, 80_000_005).into()).await;
+    wait_for("a latch", DEADLINE, async || {
+        let (_, listed, _) = shop.command(&["release"]).await;
+        let is_shut = |reference: &str| listed.contains(&format!("reference:{reference}: schema-drift"));
+        (is_shut("order_customer") && is_shut("parcel_order") && listed.contains("inherit from `parcels`")).then_some(())
+    })
+    .await;
+    shop.until_caught_up().await;
+    let left = (shop.count("shop", "SELECT count(*) FROM orders").await, shop.count("shipping", "SELECT count(*) FROM parcels").await);
+    assert_eq!(left, (17, 68), "WRONG DELETION: what is in `old_parcels` is no row of `parcels`");
+    worker.signal("TERM");
+    assert_eq!(worker.exit(DEADLINE).await, 0, "{}", worker.tail());
+}
+
+/// Tables that the rules do not name: one gets another type, another comes before it in the order of their keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn h74_a_native_key_that_gets_another_type_shuts_nothing() {
+    let shop = Shop::open().await;
+    let tags = "CREATE TABLE tags (id bigint PRIMARY KEY, order_id integer CONSTRAINT z REFERENCES orders (id) ON DELETE CASCADE)";
+    shop.execute("shop", tags).await;
+    shop.load(20, 3, 0).await;
+    shop.execute("shop", "INSERT INTO tags SELECT id, id FROM orders").await;
+    let mut worker = shop.run("worker", &[]);
+    shop.until_caught_up().await;
+    let change = "ALTER TABLE tags ALTER order_id TYPE bigint;
+        CREATE TABLE audits (id bigint PRIMARY KEY, order_id bigint CONSTRAINT a REFERENCES orders (id) ON DELETE CASCADE);
+        INSERT INTO audits SELECT id, id FROM orders";
+    shop.execute("shop", change).await;
+    shop.execute("crm", "DELETE FROM customers WHERE id = 5").await;
+    shop.bed.produce(shop.delete(5, 80_000_005).into()).await;
+    undone(&shop, &mut worker).await;
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM tags").await, 17);
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM audits").await, 17);
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM entail_latches").await, 0);
+    assert!(!worker.log().contains("latched"), "{}", worker.tail());
+}

@@ -11,13 +11,22 @@ version: 1
 mode: enforce
 entities:
   - { name: crm.member, table: members, key: id, topic: crm.main.members }
+  - { name: crm.club, table: clubs, key: id, topic: crm.main.clubs }
   - { name: shop.badge, table: badges, key: id }
+  - { name: shop.seat, table: seats, key: id }
 references:
   - { name: badge_code, child: shop.badge, columns: code, parent: crm.member, parent_columns: code, on_delete: cascade, on_update: cascade }
+  - { name: seat_club, child: shop.seat, columns: club, parent: crm.club, on_delete: cascade, on_update: cascade }
 ";
     let services = [
-        ("crm", "CREATE TABLE members (id INTEGER PRIMARY KEY, code INTEGER UNIQUE, name TEXT)"),
-        ("shop", "CREATE TABLE badges (id INTEGER PRIMARY KEY, code INTEGER); CREATE INDEX badges_code ON badges (code)"),
+        (
+            "crm",
+            "CREATE TABLE members (id INTEGER PRIMARY KEY, code INTEGER UNIQUE, name TEXT); CREATE TABLE clubs (id INTEGER PRIMARY KEY)",
+        ),
+        (
+            "shop",
+            "CREATE TABLE badges (id INTEGER PRIMARY KEY, code INTEGER); CREATE INDEX badges_code ON badges (code); CREATE TABLE seats (id INTEGER PRIMARY KEY, club INTEGER); CREATE INDEX seats_club ON seats (club)",
+        ),
     ];
     Local::new(rules, &services).await
 }
@@ -77,4 +86,33 @@ async fn h114_the_last_word_on_another_unique_value_stands_on_a_partition_that_i
     let accounts = worker.stop().await.text();
     local.stage.close().await;
     assert_eq!(badges, ["1|73"], "WRONG DELETION: the badge is of a member that lives; {why:?}\n{accounts}");
+}
+
+/// The heir's partition was made anew, and stands still for it: the ledger's offset, of the log that was, lies beyond its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn h16_an_offset_of_the_log_that_was_does_not_count_as_read() {
+    let local = with_badges().await;
+    // On partitions 0 and 1 of three, by the client's own hash.
+    let (gone, heir) = (1, 2);
+    local.execute("crm", &format!("INSERT INTO members VALUES ({gone}, 70, ''), ({heir}, 30, '')")).await;
+    local.run_to_end().await;
+    local.execute("shop", "UPDATE entail_progress SET next_offset = 5000 WHERE topic = 'crm.main.members' AND \"partition\" = 1").await;
+    local.execute("crm", &format!("DELETE FROM members WHERE id = {gone}")).await;
+    local.execute("crm", &format!("UPDATE members SET code = 70 WHERE id = {heir}")).await;
+    local.execute("shop", "INSERT INTO badges VALUES (1, 70)").await;
+    local.execute("crm", &format!("UPDATE members SET code = 73 WHERE id = {heir}")).await;
+    let worker = local.start().await;
+    local.until("the gap to be seen", "shop", "SELECT reason FROM entail_latches", &["gap"]).await;
+    local.until("the root to wait", "shop", "SELECT root_key, reason FROM entail_pending", &["[\"70\"]|wait"]).await;
+    // What waits in the same way, and is told of later, goes. Twice, so that the root was asked about in between.
+    for club in [1, 2] {
+        local.execute("crm", &format!("INSERT INTO clubs VALUES ({club})")).await;
+        local.execute("shop", &format!("INSERT INTO seats VALUES ({club}, {club})")).await;
+        local.execute("crm", &format!("DELETE FROM clubs WHERE id = {club}")).await;
+        local.until("the seat to go", "shop", "SELECT id FROM seats", &[]).await;
+    }
+    let badges = local.lines("shop", "SELECT id, code FROM badges").await;
+    worker.stop().await;
+    local.stage.close().await;
+    assert_eq!(badges, ["1|70"], "WRONG DELETION: the badge is of a member that lives, as the partition would have told");
 }

@@ -58,6 +58,32 @@ pub(crate) fn size(dialect: Dialect, table: &TableRef) -> Statement {
     builder.done(format!("asking how many rows {} has", table.table_name()), sql)
 }
 
+/// The mark of a table, as an expression: which native foreign keys lead to it and how, whether others inherit from it; on SQLite how it and those
+/// whose keys lead to it were made. `name` is its oid, on SQLite its name.
+pub(in crate::sink) fn mark(dialect: Dialect, name: &str) -> String {
+    match dialect {
+        Dialect::Postgres => format!(
+            "(SELECT coalesce(string_agg(concat(f.oid, f.confdeltype, f.confupdtype, to_jsonb(f) ->> 'conenforced'), ' ' ORDER BY f.oid), '')
+            FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid = {name})
+            || CASE WHEN {} THEN ' heirs' ELSE '' END",
+            has_heirs(name)
+        ),
+        Dialect::Sqlite => format!(
+            "(SELECT coalesce(group_concat(s.sql, ' '), '') FROM sqlite_schema AS s WHERE s.type = 'table' AND (s.name = {name}
+            OR EXISTS (SELECT 1 FROM pragma_foreign_key_list(s.name) AS f WHERE f.\"table\" = {name} COLLATE NOCASE)))"
+        ),
+    }
+}
+
+/// Whether other tables inherit from the table of this oid that are neither its partitions nor its chunks (TimescaleDB), as an expression.
+pub(in crate::sink) fn has_heirs(oid: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_inherits AS h JOIN pg_catalog.pg_class AS p ON p.oid = h.inhparent
+        JOIN pg_catalog.pg_class AS r ON r.oid = h.inhrelid JOIN pg_catalog.pg_namespace AS s ON s.oid = r.relnamespace
+        WHERE h.inhparent = {oid} AND p.relkind = 'r' AND s.nspname <> '_timescaledb_internal')"
+    )
+}
+
 /// The marks of these tables and of all their columns: a table's place in the list, a column, its mark; without a column the table's own. On SQLite
 /// that one stands for all.
 pub(crate) fn marks(dialect: Dialect, tables: &[&TableRef]) -> Option<Statement> {
@@ -75,16 +101,10 @@ pub(crate) fn marks(dialect: Dialect, tables: &[&TableRef]) -> Option<Statement>
         Dialect::Postgres => format!(
             "SELECT {place}::text, a.attname::text, a.attnum::text || ':' || a.atttypid::text || ':' || a.attcollation::text
             FROM {from} JOIN pg_catalog.pg_attribute AS a ON a.attrelid = to_regclass({name}) WHERE a.attnum > 0 AND NOT a.attisdropped
-            UNION ALL SELECT {place}::text, '',
-                (SELECT coalesce(string_agg(f.oid::text || f.confdeltype::text || f.confupdtype::text, ' ' ORDER BY f.oid), '')
-                FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid = to_regclass({name}))
-            FROM {from}"
+            UNION ALL SELECT {place}::text, '', {} FROM {from}",
+            mark(dialect, &format!("to_regclass({name})"))
         ),
-        Dialect::Sqlite => format!(
-            "SELECT CAST({place} AS TEXT), '', (SELECT coalesce(group_concat(s.sql, ' '), '') FROM sqlite_schema AS s WHERE s.type = 'table' AND (s.name = {name}
-                OR EXISTS (SELECT 1 FROM pragma_foreign_key_list(s.name) AS f WHERE f.\"table\" = {name} COLLATE NOCASE)))
-            FROM {from}"
-        ),
+        Dialect::Sqlite => format!("SELECT CAST({place} AS TEXT), '', {} FROM {from}", mark(dialect, &name)),
     };
     Some(builder.done("looking at the columns".to_owned(), sql))
 }
