@@ -10,7 +10,7 @@ use super::Format;
 use super::shared::{Global, bar, failed, parse_root, runtime};
 use crate::config::Config;
 use crate::error::{Disposition, Exit, chain};
-use crate::ledger::Choice;
+use crate::ledger::{Choice, Told};
 use crate::model::Model;
 use crate::source::assigned::Reader;
 use crate::startup::{self, StartError};
@@ -56,6 +56,9 @@ impl Arguments {
         Ok(choice)
     }
 }
+
+/// So many of a kind are listed to a person.
+const LISTED: usize = 20;
 
 enum Failure {
     Start(StartError),
@@ -173,14 +176,14 @@ fn print(arguments: &Arguments, undone: &Undone) -> Exit {
 }
 
 fn text(undone: &Undone) {
-    let mut last = "";
-    for line in &undone.cascades {
-        if line.cascade != last {
-            let key = line.root_key.as_ref().map(ToString::to_string).unwrap_or_default();
-            println!("cascade {} of {} {key} ({}, {})", line.cascade, line.root_entity, line.cause, line.at);
-            last = &line.cascade;
-        }
+    // Each database has its own lines of a cascade.
+    let mut seen = BTreeSet::new();
+    let cascades: Vec<&Told> = undone.cascades.iter().filter(|line| seen.insert(&line.cascade)).collect();
+    for line in cascades.iter().take(LISTED) {
+        let key = line.root_key.as_ref().map(ToString::to_string).unwrap_or_default();
+        println!("cascade {} of {} {key} ({}, {})", line.cascade, line.root_entity, line.cause, line.at);
     }
+    and_more(cascades.len(), "cascades");
     let (back, set) = if undone.is_written { ("put back", "set back") } else { ("to put back", "to set back") };
     for (entity, tally) in &undone.tables {
         let parts = [
@@ -214,13 +217,21 @@ fn text(undone: &Undone) {
             Err(why) => println!("{entity} {key} itself cannot be put back: {why}"),
         }
     }
-    for MissingRoot { entity, key, .. } in undone.missing_roots.iter().filter(|root| undone.is_written || !undone.has_row_of(root)) {
+    let missing = undone.missing_roots.iter().filter(|root| undone.is_written || !undone.has_row_of(root));
+    for MissingRoot { entity, key, .. } in missing.clone().take(LISTED) {
         println!("{entity} {key} itself is still missing: rows under it are orphans until it returns");
     }
+    and_more(missing.count(), "roots are still missing");
     if undone.left() > 0 && !undone.is_written {
         println!("nothing was written; --on-conflict skip leaves newer rows as they are, overwrite replaces and archives them");
     } else if !undone.is_written && !undone.cascades.is_empty() {
         println!("nothing was written: a dry run");
+    }
+}
+
+fn and_more(all: usize, what: &str) {
+    if all > LISTED {
+        println!("and {} more {what} (`--format json` lists all)", all - LISTED);
     }
 }
 

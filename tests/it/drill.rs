@@ -180,6 +180,13 @@ async fn drill(kind: &Kind, cascades: usize, seed: u64) {
         "version: 1\nrules: rules.yaml\nkafka: {{ brokers: \"127.0.0.1:1\", group: it }}\ndead_letters: {{ topic: none }}\ndatabases:\n  crm: {{ url: \"{crm}\" }}\n  shop: {{ url: \"{shop}\" }}\n"
     );
     std::fs::write(&config, settings).expect("written");
+    let (code, said, errors) = entail(&config, &["undo", "--since", "6h", "--dry-run"]).await;
+    assert_eq!(code, 0, "{said}{errors}");
+    let listed = said.lines().filter(|line| line.starts_with("cascade ")).count();
+    assert!(
+        listed == 20 && said.contains(&format!("and {} more cascades", cascades - 20)),
+        "a person reads no list of thousands: {listed}"
+    );
     // Longer and longer, so that some reach the middle on any machine.
     let (mut killed, mut most) = (0, 100.max(u64::try_from(cascades / 10).expect("a number")));
     let began = Instant::now();
