@@ -143,6 +143,8 @@ impl Waitlist {
         ends: &BTreeMap<TopicPartition, i64>,
         all: &BTreeSet<TopicPartition>,
     ) {
+        // A log that ends before where it was worked is another one: what was worked of the one that was says nothing of it (H16).
+        self.worked.retain(|partition, next| ends.get(partition).is_none_or(|end| next.0 <= *end));
         for entry in self.entries.values_mut().filter(|entry| entry.asked) {
             entry.sized |= topics.contains(&entry.waiting.pending.cause.partition.topic);
             for partition in needed(&entry.waiting, all) {
@@ -299,6 +301,21 @@ mod tests {
         assert!(list.take_proven(&three).is_empty(), "WRONG DELETION: its later records stand on partition 2");
         list.on_progress(&partition(2), NextOffset(5));
         assert_eq!(list.take_proven(&three).len(), 1);
+    }
+
+    #[test]
+    fn h16_what_was_worked_of_a_log_that_was_does_not_count_for_the_one_that_is() {
+        let mut list = Waitlist::default();
+        list.on_progress(&partition(0), NextOffset(5_000));
+        list.on_progress(&partition(1), NextOffset(5_000));
+        list.insert(waiting(Some(100)));
+        list.on_marker(&at(150));
+        assert_eq!(ask(&mut list, &both(), 30), both());
+        assert!(list.take_proven(&both()).is_empty(), "WRONG DELETION: of what stands there now nothing was read");
+        assert_eq!(list.behind(), both());
+        list.on_progress(&partition(0), NextOffset(30));
+        list.on_progress(&partition(1), NextOffset(30));
+        assert_eq!(list.take_proven(&both()).len(), 1);
     }
 
     #[test]
