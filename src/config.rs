@@ -407,6 +407,12 @@ archive: { keep: 7d }
     }
 
     #[test]
+    fn an_empty_file_is_not_taken_for_one_of_rules() {
+        let said = read("").expect_err("empty");
+        assert!(said.contains("begins with `version: 1`, and the README shows the rest"), "{said}");
+    }
+
+    #[test]
     fn a_good_file_is_read_whole() {
         let config = read(GOOD).expect("good");
         assert_eq!(config.batch, BatchSettings { events: 500, bytes: 4 << 20, linger: Duration::from_millis(5) });

@@ -68,9 +68,8 @@ pub(super) async fn follow(
     }
     // When all are known that may give a row of the parent another key.
     for (database, key, parent, child) in incoming_keys {
-        let written =
-            rules.iter().chain(&additions.edges).filter(|draft| draft.edge.child == parent).flat_map(|draft| written(&draft.edge));
-        let is_rekeyed = written.collect::<BTreeSet<&String>>().iter().any(|column| key.parent_columns.contains(column));
+        let mut of_parent = rules.iter().chain(&additions.edges).filter(|draft| draft.edge.child == parent);
+        let is_rekeyed = of_parent.any(|draft| written(&draft.edge).iter().any(|column| key.parent_columns.contains(column)));
         let changes_rows = |action| matches!(action, NativeAction::Cascade | NativeAction::SetNull | NativeAction::SetDefault);
         let is_felt = changes_rows(key.on_delete) || is_rekeyed && changes_rows(key.on_update);
         if let (true, Some(above), Some(below)) = (is_felt, additions.table(known, parent), additions.table(known, child)) {

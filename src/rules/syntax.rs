@@ -97,7 +97,8 @@ pub(crate) fn parse<'f>(file: &'f SourceFile, problems: &mut Vec<Diagnostic>) ->
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(&file.text, options()) {
         Ok(Spanned { value: Raw::Null, .. }) => {
             let problem = Diagnostic::error("empty-file", top, "the file says nothing");
-            problems.push(problem.hint("a rules file begins with `version: 1`; remove the file if it is not needed"));
+            problems
+                .push(problem.hint("it begins with `version: 1`, and the README shows the rest; a rules file that is not needed can go"));
             None
         }
         Ok(raw) => Some(node(file, raw)),
