@@ -107,7 +107,9 @@ impl<'a> Driver<'a> {
             while self.step(rng, counts).await? {}
             let pending = self.pending().await?;
             let now = pending.iter().map(|pending| format!("{pending:?}")).collect();
-            if pending.is_empty() || !self.changed && tried.as_ref() == Some(&now) {
+            // A worker that died before it came to them has not tried them.
+            let has_tried = counts.crashes == crashes && tried.as_ref() == Some(&now);
+            if pending.is_empty() || !self.changed && has_tried {
                 self.is_torn = false;
                 self.chronicle.end_pieces(self.schema, !pending.is_empty())?;
                 return Ok(pending);
