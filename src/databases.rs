@@ -3,7 +3,7 @@
 //! Two services may share one database: they share one connection then, since two transactions of one batch in one database would wait for
 //! each other's rows (H60).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::sink::{Access, Database, SinkError};
@@ -30,6 +30,8 @@ pub struct Handle {
 pub struct Databases {
     handles: Vec<Handle>,
     services: BTreeMap<String, DatabaseId>,
+    /// Services whose databases are named in the settings and cannot be asked now.
+    silent: BTreeSet<String>,
 }
 
 impl Databases {
@@ -55,6 +57,30 @@ impl Databases {
         };
         self.services.insert(service.to_owned(), id);
         Ok(())
+    }
+
+    /// Notes that a service has a database which cannot be asked now.
+    pub fn note_silent(&mut self, service: &str) {
+        self.silent.insert(service.to_owned());
+    }
+
+    /// Leaves a service's database out: it was opened and does not answer any more.
+    pub fn silence(&mut self, service: &str) {
+        if self.services.remove(service).is_some() {
+            self.note_silent(service);
+        }
+    }
+
+    /// Whether the service has a database that cannot be asked now.
+    #[must_use]
+    pub fn is_silent(&self, service: &str) -> bool {
+        self.silent.contains(service)
+    }
+
+    /// Whether some database cannot be asked now.
+    #[must_use]
+    pub fn some_are_silent(&self) -> bool {
+        !self.silent.is_empty()
     }
 
     /// The database of a service.

@@ -48,22 +48,13 @@ impl DeadLetters {
     /// # Errors
     /// If librdkafka refuses the settings.
     pub fn open(kafka: &Kafka, topic: &str) -> Result<Self, KafkaError> {
-        let mut config = rdkafka::ClientConfig::new();
+        let mut config = crate::source::plain_config(kafka);
         config
-            .set("bootstrap.servers", &kafka.brokers)
-            .set("client.id", "entail")
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "5")
             .set("message.max.bytes", "67108864")
             .set("message.timeout.ms", ACKNOWLEDGE.as_millis().to_string());
-        let consumer_only = ["session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms", "group.instance.id"];
-        for (name, value) in &kafka.properties {
-            let is_for_consumers = consumer_only.contains(&name.as_str()) || name.starts_with("fetch.") || name.starts_with("queued.");
-            if !is_for_consumers && name != "message.max.bytes" {
-                config.set(name, value);
-            }
-        }
         Ok(Self { producer: config.create()?, topic: topic.to_owned(), group: kafka.group.clone() })
     }
 

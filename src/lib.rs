@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`error`], [`value`], [`backoff`] | what becomes of failed work; what a value and a key are; how long to wait | yes |
 //! | [`rules`] | what is enforced | yes, but for reading files |
-//! | [`graph`] | which table hangs on which | yes |
+//! | [`graph`], [`diagram`] | which table hangs on which; the same as a picture | yes |
 //! | [`change`] | what a record means | yes |
 //! | [`plan`] | what a batch entails | yes |
 //! | [`telemetry`], [`config`] | how this process logs and connects | |
@@ -18,6 +18,7 @@
 //! | `source`, [`dead_letter`] | the poll thread; records that can never succeed | |
 //! | [`worker`], [`replay`] | the loop; the same stages over old records | |
 //! | [`undo`], [`release`] | whole cascades, put back from the archive; what a latch holds back | |
+//! | [`grants`], [`inspect`] | the least rights that rules need; what live servers say about the rules | |
 //! | [`startup`], [`commands`] | from settings to an engine; the command line | |
 //! | [`feed`], [`stage`] | a change feed for SQLite and an in-process broker, for the demo and tests | |
 //! | [`demo`] | the story that `entail demo` tells, and its load | |
@@ -42,10 +43,13 @@ pub mod config;
 pub mod databases;
 pub mod dead_letter;
 pub mod demo;
+pub mod diagram;
 pub mod engine;
 pub mod error;
 pub mod feed;
+pub mod grants;
 pub mod graph;
+pub mod inspect;
 pub mod ledger;
 pub mod model;
 pub mod newcomers;

@@ -122,7 +122,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, request: Request, stop: C
     let ended = Arc::new(AtomicBool::new(false));
     let (sender, mut records) = mpsc::channel(10_000);
     let thread = read(Arc::clone(&reader), sender, Arc::clone(&ended));
-    let marker_topics = markers::topics(&engine.model);
+    let marker_topics = crate::model::markers(&engine.model);
     let mut follower = (!marker_topics.is_empty()).then(|| Follower::start(config.kafka.clone(), marker_topics));
     let dead_letters = Arc::new(DeadLetters::open(&config.kafka, &config.dead_letters.topic)?);
     let (_, given_up) = watch::channel(BTreeSet::new());

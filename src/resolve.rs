@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::plan::{ChildRow, Collected, Expansion, Need, Root, Scope};
 use crate::rules::OnDelete;
 use crate::sink::statement::{self, Selection};
-use crate::sink::{Session, SinkError, TableRef};
+use crate::sink::{Database, Session, SinkError, TableRef};
 use crate::value::{Cell, Key};
 
 mod count;
@@ -166,17 +166,18 @@ pub(crate) async fn look_up(model: &Model, asked: &Asked) -> Result<Presence, Tr
         let target = model.graph.target(*target_id);
         let edges = || model.graph.edges_at(*target_id).map(|(edge, _)| edge).collect();
         let keys: Vec<&Key> = keys.iter().collect();
-        let flags = flags(model, target, &keys).await.map_err(|error| Trouble { error, edges: edges() })?;
+        let bound = model.table(target.entity);
+        let database = &*model.databases.handle(bound.database).database;
+        let flags = flags(database, &bound.table, &target.columns, &keys).await.map_err(|error| Trouble { error, edges: edges() })?;
         presence.answers.extend(keys.into_iter().zip(flags).map(|(key, flag)| ((*target_id, key.clone()), flag)));
     }
     Ok(presence)
 }
 
-async fn flags(model: &Model, target: &crate::graph::Target, keys: &[&Key]) -> Result<Vec<bool>, SinkError> {
-    let bound = model.table(target.entity);
-    let database = &model.databases.handle(bound.database).database;
+/// Which of these keys the table has, on its primary.
+pub(crate) async fn flags(database: &dyn Database, table: &TableRef, columns: &[String], keys: &[&Key]) -> Result<Vec<bool>, SinkError> {
     let texts: Vec<&[String]> = keys.iter().map(|key| key.parts()).collect();
-    let Some(statement) = statement::present(database.dialect(), &bound.table, &target.columns, &texts) else { return Ok(Vec::new()) };
+    let Some(statement) = statement::present(database.dialect(), table, columns, &texts) else { return Ok(Vec::new()) };
     let mut flags: Vec<Option<bool>> = vec![None; keys.len()];
     for row in database.read(&statement).await? {
         let [Some(place), Some(exists), Some(standby)] = row.as_slice() else { continue };

@@ -44,6 +44,9 @@ pub enum StartError {
     /// Rules and databases disagree.
     #[error("the rules do not fit the databases")]
     Problems(Vec<Problem>),
+    /// A database went away while it was looked at.
+    #[error("{0}")]
+    Silent(Problem),
     /// Kafka cannot be reached.
     #[error("kafka at {brokers} cannot be reached")]
     Kafka {
@@ -100,6 +103,18 @@ pub async fn open(config: &Config, patience: Duration) -> Result<Databases, Star
         add(&mut databases, service, location, deadline).await?;
     }
     Ok(databases)
+}
+
+/// Opens every database: those that do not answer within `patience` are told of with their services.
+pub(crate) async fn open_what_answers(config: &Config, patience: Duration) -> (Databases, Vec<(String, StartError)>) {
+    let deadline = Instant::now() + patience;
+    let (mut databases, mut errors) = (Databases::default(), Vec::new());
+    for (service, location) in &config.databases {
+        if let Err(error) = add(&mut databases, service, location, deadline).await {
+            errors.push((service.clone(), error));
+        }
+    }
+    (databases, errors)
 }
 
 async fn add(databases: &mut Databases, service: &str, location: &Location, deadline: Instant) -> Result<(), StartError> {

@@ -10,6 +10,7 @@ use crate::telemetry::{self, LogFormat};
 mod archive;
 mod check;
 mod demo;
+mod graph;
 mod migrate;
 mod pause;
 mod promote;
@@ -17,6 +18,7 @@ mod release;
 mod replay;
 mod run;
 mod shared;
+mod shell;
 mod status;
 mod undo;
 
@@ -55,9 +57,12 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the rules, without any server.
+    /// Check the rules; with `--connect` against every server that they touch.
     #[command(after_help = EXIT_CODES)]
     Check(check::Arguments),
+    /// Draw the rules: what hangs on what, and what a delete can reach.
+    #[command(after_help = EXIT_CODES)]
+    Graph(graph::Arguments),
     /// Read change topics and apply what the changes entail.
     #[command(after_help = EXIT_CODES)]
     Run(run::Arguments),
@@ -88,6 +93,12 @@ enum Command {
     /// What is kept of removed rows.
     #[command(after_help = EXIT_CODES)]
     Archive(archive::Arguments),
+    /// Print the completions for a shell.
+    #[command(after_help = EXIT_CODES)]
+    Completions(shell::Completions),
+    /// Print the manual page.
+    #[command(after_help = EXIT_CODES)]
+    Man(shell::Man),
     /// See it work: an embedded broker, three databases, a worker.
     #[command(after_help = EXIT_CODES)]
     Demo(demo::Arguments),
@@ -103,6 +114,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let global = shared::Global { config: cli.config, rules: cli.rules };
     match cli.command {
         Command::Check(arguments) => check::run(&global, &arguments),
+        Command::Graph(arguments) => graph::run(&global, &arguments),
         Command::Run(arguments) => run::run(&global, &arguments),
         Command::Replay(arguments) => replay::run(&global, &arguments),
         Command::Migrate(arguments) => migrate::run(&global, &arguments),
@@ -113,6 +125,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Promote(arguments) => promote::run(&global, &arguments),
         Command::Undo(arguments) => undo::run(&global, &arguments),
         Command::Archive(arguments) => archive::run(&global, &arguments),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     }
 }

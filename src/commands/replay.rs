@@ -1,5 +1,6 @@
 //! `entail replay`: read change topics again and reconcile.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -62,7 +63,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     };
     let runtime = runtime()?;
     let exit = runtime.block_on(async {
-        let start = Start { migrate: false, patience: arguments.wait, topics_must_exist: true, is_worker: false };
+        let start = Start { migrate: false, patience: arguments.wait, allow: BTreeSet::new(), is_worker: false };
         let engine = match start.engine(&config).await {
             Ok(engine) => Arc::new(engine),
             Err(error) => return failed(&error),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Format;
-use super::shared::{Global, Start, failed, runtime};
+use super::shared::{Allowed, Global, Start, failed, runtime};
 use crate::config::Config;
 use crate::error::{Exit, chain};
 use crate::worker::accounts::Accounts;
@@ -23,9 +23,8 @@ pub(super) struct Arguments {
     /// Process to the present end of the topics, then exit: for scripts and cron.
     #[arg(long)]
     until_end: bool,
-    /// Start although topics of the rules do not exist yet.
-    #[arg(long)]
-    allow_missing_topics: bool,
+    #[command(flatten)]
+    allowed: Allowed,
     /// How long Kafka and the databases may take to answer at the start.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
     wait: Duration,
@@ -50,8 +49,8 @@ async fn work(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     let (accounts, seen) = watch::channel(Accounts::default());
     listen(stop.clone(), seen.clone(), arguments.format)?;
-    let start =
-        Start { migrate: arguments.migrate, patience: arguments.wait, topics_must_exist: !arguments.allow_missing_topics, is_worker: true };
+    let allow = arguments.allowed.codes();
+    let start = Start { migrate: arguments.migrate, patience: arguments.wait, allow, is_worker: true };
     let engine = tokio::select! {
         () = stop.cancelled() => return Ok(Exit::Done),
         engine = start.engine(config) => match engine {

@@ -1,17 +1,22 @@
 //! What several commands do alike: settings, runtime, and how a failed start is told.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::error::{Disposition, Exit, chain};
+use crate::inspect;
 use crate::ledger;
+use crate::model::{Code, Model, Weight};
+use crate::rules::suggest::did_you_mean;
 use crate::rules::{RuleSet, render_text};
 use crate::startup::{self, StartError};
 use crate::value::Key;
@@ -40,6 +45,16 @@ impl Global {
     }
 }
 
+impl Global {
+    /// The rules' path: as a command was given it, or as the settings name it.
+    pub(super) fn rules_path(&self, given: Option<PathBuf>) -> Result<PathBuf, Exit> {
+        match given.or_else(|| self.rules.clone()) {
+            Some(path) => Ok(path),
+            None => self.read().map(|config| config.rules),
+        }
+    }
+}
+
 /// A runtime for the command's edge.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")
@@ -49,7 +64,8 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 pub(super) struct Start {
     pub(super) migrate: bool,
     pub(super) patience: Duration,
-    pub(super) topics_must_exist: bool,
+    /// Errors of these kinds are told of, and no more.
+    pub(super) allow: BTreeSet<Code>,
     /// It works for the group: the ledgers take down what it runs with.
     pub(super) is_worker: bool,
 }
@@ -67,6 +83,10 @@ impl Start {
                     tracing::warn!(service, error = %chain(&source), "the start is tried again");
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
+                Err(StartError::Silent(problem)) if Instant::now() < deadline => {
+                    tracing::warn!(place = problem.place, "{}: the start is tried again", problem.message);
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
                 done => return done,
             }
         }
@@ -75,12 +95,12 @@ impl Start {
     async fn attempt(&self, config: &Config, rules: &RuleSet, patience: Duration) -> Result<Engine, StartError> {
         let databases = startup::open(config, patience).await?;
         let model = startup::bind(rules.clone(), databases).await?;
-        for warning in &model.warnings {
-            tracing::warn!(place = warning.place, help = warning.hint, "{}", warning.message);
-        }
         startup::ledgers(&model, self.migrate).await?;
+        if self.is_worker {
+            self.look(&model).await?;
+        }
         let topics = model.topics.keys().cloned().collect();
-        let cluster = startup::kafka(config, topics, self.patience, self.topics_must_exist).await?;
+        let cluster = startup::kafka(config, topics, self.patience, !self.allow.contains(&Code::NoTopic)).await?;
         startup::identities(&model, &config.kafka.group, cluster.as_deref()).await?;
         let (model, newcomers) = startup::newcomers(model, config, self.is_worker).await?;
         let engine = startup::engine(model, newcomers, config);
@@ -89,6 +109,58 @@ impl Start {
         }
         Ok(engine)
     }
+}
+
+impl Start {
+    /// The cheap part of `check --connect`: a wrong set-up is refused before the first event is read.
+    async fn look(&self, model: &Model) -> Result<(), StartError> {
+        let (mut errors, mut unreachable) = (Vec::new(), None);
+        for (weight, problem) in inspect::at_start(model, &self.allow).await {
+            match weight {
+                Weight::Error if problem.code == Code::Unreachable => unreachable = Some(problem),
+                Weight::Error => errors.push(problem),
+                Weight::Warning => {
+                    tracing::warn!(place = problem.place, code = problem.code.name(), help = problem.hint, "{}", problem.message);
+                }
+                Weight::Note => {}
+            }
+        }
+        match (errors.is_empty(), unreachable) {
+            (true, None) => Ok(()),
+            (true, Some(problem)) => Err(StartError::Silent(problem)),
+            (false, _) => Err(StartError::Problems(errors)),
+        }
+    }
+}
+
+/// What a person allows although `check` calls it an error.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Allowed {
+    /// Go on although a reference has no index: every batch then scans the child's table.
+    #[arg(long)]
+    allow_unindexed: bool,
+    /// Go on although topics of the rules do not exist yet.
+    #[arg(long)]
+    allow_missing_topics: bool,
+    /// Count errors of this kind as warnings, where that is possible, and warnings as notes: `entail check --codes` lists them. May be repeated.
+    #[arg(long, value_name = "CODE", value_parser = parse_code)]
+    allow: Vec<Code>,
+}
+
+impl Allowed {
+    pub(super) fn codes(&self) -> BTreeSet<Code> {
+        let unindexed = self.allow_unindexed.then_some(Code::Unindexed);
+        let topics = self.allow_missing_topics.then_some(Code::NoTopic);
+        self.allow.iter().copied().chain(unindexed).chain(topics).collect()
+    }
+}
+
+fn parse_code(text: &str) -> Result<Code, String> {
+    let code = Code::named(text).ok_or_else(|| {
+        let names: Vec<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+        did_you_mean(text, &names)
+    })?;
+    if code.forbids() { Err("with such an error nothing can be started".to_owned()) } else { Ok(code) }
 }
 
 /// Prints why a start failed, with the way out, and gives the exit code.
@@ -100,10 +172,11 @@ pub(super) fn failed(error: &StartError) -> Exit {
         }
         StartError::Problems(problems) => {
             for problem in problems {
-                eprintln!("error: {}: {}\n  help: {}", problem.place, problem.message, problem.hint);
+                eprintln!("error[{}]: {}: {}\n  help: {}", problem.code.name(), problem.place, problem.message, problem.hint);
             }
             return Exit::Usage;
         }
+        StartError::Silent(problem) => (problem.hint.as_str(), Exit::Unavailable),
         StartError::Url { .. } => ("as in postgres://user@host:5432/database or sqlite:path/to/file.db", Exit::Usage),
         StartError::Database { source, .. } => {
             let exit = if source.disposition() == Disposition::Retry { Exit::Unavailable } else { Exit::Halted };
@@ -129,6 +202,15 @@ pub(super) fn failed(error: &StartError) -> Exit {
 pub(super) fn silent(errors: &[StartError]) -> Option<Exit> {
     let exits: Vec<Exit> = errors.iter().map(failed).collect();
     exits.last().copied()
+}
+
+/// Columns of a line of text that is not a table.
+const WIDTH: usize = 100;
+
+/// Text in lines that a terminal shows whole: the first begins with `first`, the others with `others`.
+pub(super) fn wrapped(text: &str, first: &str, others: &str) -> String {
+    let options = textwrap::Options::new(WIDTH).initial_indent(first).subsequent_indent(others).break_words(false);
+    textwrap::fill(text, options)
 }
 
 /// A bar on stderr, if that is a terminal.

@@ -37,6 +37,27 @@ pub use rows::{AuditLine, ReplicaRow, audit, note_replica_rows, note_shape, repl
 pub use standing::{Done, Held, Progress, Standing, parked, standing};
 pub use undone::{UndoneRoot, forget_undone, hold, spare, undone};
 
+/// The tables that this program writes, in every database that keeps a ledger.
+pub const TABLES: &[&str] = &[
+    "entail_allowances",
+    "entail_archive",
+    "entail_cascades",
+    "entail_decisions",
+    "entail_identity",
+    "entail_latches",
+    "entail_moves",
+    "entail_pending",
+    "entail_progress",
+    "entail_references",
+    "entail_replica_rows",
+    "entail_shadow",
+    "entail_shapes",
+    "entail_undone",
+    "entail_windows",
+];
+/// The table that says of which version they are: only `migrate` writes it.
+pub const VERSIONS: &str = "entail_migrations";
+
 /// The version of a partition's ownership: an older one can commit nothing (H31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub i64);

@@ -1,51 +1,96 @@
 //! Holds the rules against the catalogs and collects every disagreement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::native;
 use super::topics;
-use super::{BindError, BoundReplica, BoundTable, Model, Problem};
+use super::{BindError, BoundReplica, BoundTable, Code, Model, Problem};
 use crate::databases::{DatabaseId, Databases};
 use crate::graph::{Edge, EdgeDraft, Graph, Node, Origin, TargetId};
+use crate::rules::suggest::nearest;
 use crate::rules::{EntityId, OnDelete, OnUpdate, Reference, ReferenceId, Replica, ReplicaId, RuleSet, TableName, When};
 use crate::sink::{Access, Column, ReplicaIdentity, TableRef};
 use crate::value::{Comparability, comparable};
 
-type Table = Option<(DatabaseId, TableRef)>;
+pub(crate) type Table = Option<(DatabaseId, TableRef)>;
+
+/// What came of holding the rules against the catalogs.
+#[derive(Default)]
+pub(crate) struct Examined {
+    /// The tables of the rules' entities, as far as they are there.
+    pub(crate) tables: Vec<Table>,
+    /// The copies that are sound.
+    pub(crate) copies: Vec<BoundReplica>,
+    /// Everything that was found, of any weight.
+    pub(crate) problems: Vec<Problem>,
+    /// Rules and tables together, if nothing forbids it.
+    pub(crate) model: Option<Model>,
+}
 
 pub(super) async fn bind(rules: RuleSet, databases: Databases) -> Result<Model, BindError> {
-    let mut binder = Binder { rules: &rules, databases: &databases, tables: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
+    let Examined { problems, model, .. } = examine(&rules, &databases).await?;
+    model.ok_or_else(|| BindError::Problems(problems.into_iter().filter(|problem| problem.code.forbids()).collect()))
+}
+
+/// Holds the rules against the catalogs: what is found is told, whatever its weight.
+pub(crate) async fn examine(rules: &RuleSet, databases: &Databases) -> Result<Examined, BindError> {
+    let catalogs = catalogs(rules, databases).await?;
+    let mut binder = Binder { rules, databases, catalogs, tables: Vec::new(), problems: Vec::new() };
     for (id, entity) in rules.entity_ids() {
-        let table = binder.open(id, &entity.name, &entity.service, &entity.table).await?;
+        let table = binder.open(id, &entity.name, &entity.service, &entity.table);
         binder.tables.push(table);
     }
     for (id, _) in rules.entity_ids() {
         binder.entity(id);
     }
     let mut drafts: Vec<EdgeDraft> = rules.reference_ids().filter_map(|(id, reference)| binder.reference(id, reference)).collect();
-    let mut replicas = Vec::new();
-    for (id, replica) in rules.replica_ids() {
-        replicas.extend(binder.replica(id, replica).await?);
-    }
-    let Binder { mut tables, mut problems, warnings, .. } = binder;
+    let copies: Vec<BoundReplica> = rules.replica_ids().filter_map(|(id, replica)| binder.replica(id, replica)).collect();
+    let Binder { tables, mut problems, .. } = binder;
     let touched: BTreeSet<EntityId> = drafts.iter().map(|draft| draft.edge.child).collect();
-    let additions = native::follow(&databases, &tables, touched, &mut drafts)
+    let additions = native::follow(databases, &tables, touched, &mut drafts)
         .await
         .map_err(|source| BindError::Catalog { place: "native foreign keys".to_owned(), source })?;
     problems.extend(additions.problems);
-    if !problems.is_empty() {
-        return Err(BindError::Problems(problems));
+    problems.sort_by_key(|problem| problem.code.weight());
+    let mut model = None;
+    if !databases.some_are_silent() && !problems.iter().any(|problem| problem.code.forbids()) {
+        let mut nodes: Vec<Node> =
+            rules.entities.iter().map(|entity| Node { name: entity.name.clone(), key: entity.key.clone() }).collect();
+        let mut tables = tables.clone();
+        for (node, database, table) in additions.nodes {
+            nodes.push(node);
+            tables.push(Some((database, table)));
+        }
+        let graph = Graph::new(nodes, drafts.into_iter().chain(additions.edges).collect());
+        let tables = bound(&graph, tables);
+        let topics = topics::specs(rules, &graph, &tables, &copies);
+        let (rules, databases, replicas) = (rules.clone(), databases.clone(), copies.clone());
+        model = Some(Model { rules, graph, databases, tables, replicas, topics, warnings: problems.clone() });
     }
-    let mut nodes: Vec<Node> = rules.entities.iter().map(|entity| Node { name: entity.name.clone(), key: entity.key.clone() }).collect();
-    for (node, database, table) in additions.nodes {
-        nodes.push(node);
-        tables.push(Some((database, table)));
-    }
-    let graph = Graph::new(nodes, drafts.into_iter().chain(additions.edges).collect());
-    let tables = bound(&graph, tables);
-    let topics = topics::specs(&rules, &graph, &tables, &replicas);
-    Ok(Model { rules, graph, databases, tables, replicas, topics, warnings })
+    Ok(Examined { tables, copies, problems, model })
 }
+
+/// The tables that the rules name, read at once for each database.
+async fn catalogs(rules: &RuleSet, databases: &Databases) -> Result<Catalogs, BindError> {
+    let mut wanted: BTreeMap<DatabaseId, BTreeSet<&TableName>> = BTreeMap::new();
+    let entities = rules.entities.iter().map(|entity| (&entity.service, &entity.table));
+    for (service, table) in entities.chain(rules.replicas.iter().map(|replica| (&replica.service, &replica.table))) {
+        if let Some(database) = databases.of_service(service) {
+            wanted.entry(database).or_default().insert(table);
+        }
+    }
+    let mut found = Catalogs::new();
+    for (id, names) in wanted {
+        let names: Vec<TableName> = names.into_iter().cloned().collect();
+        let handle = databases.handle(id);
+        let failed = |source| BindError::Catalog { place: handle.name.clone(), source };
+        let tables = handle.database.tables(&names).await.map_err(failed)?;
+        found.extend(names.into_iter().zip(tables).map(|(name, table)| ((id, name), table)));
+    }
+    Ok(found)
+}
+
+type Catalogs = BTreeMap<(DatabaseId, TableName), Option<TableRef>>;
 
 fn bound(graph: &Graph, tables: Vec<Table>) -> Vec<Option<BoundTable>> {
     let read = |entity: EntityId| {
@@ -68,58 +113,60 @@ fn bound(graph: &Graph, tables: Vec<Table>) -> Vec<Option<BoundTable>> {
 struct Binder<'a> {
     rules: &'a RuleSet,
     databases: &'a Databases,
+    catalogs: Catalogs,
     tables: Vec<Table>,
     problems: Vec<Problem>,
-    warnings: Vec<Problem>,
 }
 
 impl Binder<'_> {
-    fn problem(&mut self, place: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.problems.push(Problem { place: place.to_owned(), message: message.into(), hint: hint.into() });
-    }
-
-    fn warn(&mut self, place: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.warnings.push(Problem { place: place.to_owned(), message: message.into(), hint: hint.into() });
+    fn problem(&mut self, code: Code, place: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem::new(code, place, message, hint));
     }
 
     /// The table of an entity. An entity that is only copied needs none.
-    async fn open(&mut self, id: EntityId, place: &str, service: &str, name: &TableName) -> Result<Table, BindError> {
+    fn open(&mut self, id: EntityId, place: &str, service: &str, name: &TableName) -> Table {
         let is_linked = self.rules.references.iter().any(|reference| reference.child == id || reference.parent == id);
-        let Some(database) = self.databases.of_service(service) else {
-            if is_linked {
-                self.problem(
-                    place,
-                    format!("there is no database for service `{service}`"),
-                    format!("add `{service}: {{ url: … }}` under `databases` in entail.yaml"),
-                );
+        match self.databases.of_service(service) {
+            Some(database) => self.table_in(database, place, name),
+            None => {
+                if is_linked {
+                    self.no_database(place, service);
+                }
+                None
             }
-            return Ok(None);
-        };
-        self.table_in(database, place, name).await
+        }
     }
 
-    async fn table_in(&mut self, database: DatabaseId, place: &str, name: &TableName) -> Result<Table, BindError> {
-        let handle = self.databases.handle(database);
-        let table = handle.database.table(name).await.map_err(|source| BindError::Catalog { place: place.to_owned(), source })?;
-        match table {
-            Some(table) if table.has_heirs() => self.problem(
-                place,
-                format!("other tables inherit from `{name}` in database `{}`", handle.name),
+    fn no_database(&mut self, place: &str, service: &str) {
+        if !self.databases.is_silent(service) {
+            let hint = format!("add `{service}: {{ url: … }}` under `databases` in entail.yaml");
+            self.problem(Code::NoDatabase, place, format!("there is no database for service `{service}`"), hint);
+        }
+    }
+
+    fn table_in(&mut self, database: DatabaseId, place: &str, name: &TableName) -> Table {
+        let home = &self.databases.handle(database).name;
+        let table = self.catalogs.get(&(database, name.clone())).cloned().flatten();
+        let (code, message, hint) = match table {
+            Some(table) if table.has_heirs() => (
+                Code::Heirs,
+                format!("other tables inherit from `{name}` in database `{home}`"),
                 "make them partitions, or tables of their own: rows of theirs would be taken for its own",
             ),
-            Some(table) if table.is_table() => return Ok(Some((database, table))),
-            Some(_) => self.problem(
-                place,
-                format!("`{name}` is a view in database `{}`", handle.name),
+            Some(table) if table.is_table() => return Some((database, table)),
+            Some(_) => (
+                Code::View,
+                format!("`{name}` is a view in database `{home}`"),
                 "name the table behind it: a view may hide rows, and a hidden row looks gone",
             ),
-            None => self.problem(
-                place,
-                format!("there is no table `{name}` in database `{}`, or the role may not see it", handle.name),
+            None => (
+                Code::NoTable,
+                format!("there is no table `{name}` in database `{home}`, or the role may not see it"),
                 "check the spelling, the schema and the grants",
             ),
-        }
-        Ok(None)
+        };
+        self.problem(code, place, message, hint);
+        None
     }
 
     fn table(&self, id: EntityId) -> Option<(DatabaseId, TableRef)> {
@@ -138,6 +185,7 @@ impl Binder<'_> {
         }
         if !table.is_unique(&entity.key) {
             self.problem(
+                Code::KeyNotUnique,
                 &entity.name,
                 format!("the key ({}) is not unique in `{}`", entity.key.join(", "), table.table_name()),
                 "name the primary key or the columns of a unique index that is not partial",
@@ -149,11 +197,11 @@ impl Binder<'_> {
         let missing: Vec<String> = columns.iter().filter(|column| table.column(column).is_none()).cloned().collect();
         for column in &missing {
             let names: Vec<&str> = table.columns().iter().map(|column| column.name.as_str()).collect();
-            self.problem(
-                place,
-                format!("there is no column `{column}` in `{}`", table.table_name()),
-                format!("its columns are {}", names.join(", ")),
-            );
+            let hint = match nearest(column, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("its columns are {}", names.join(", ")),
+            };
+            self.problem(Code::NoColumn, place, format!("there is no column `{column}` in `{}`", table.table_name()), hint);
         }
         missing.is_empty()
     }
@@ -161,6 +209,7 @@ impl Binder<'_> {
     fn key_column(&mut self, place: &str, column: &Column) {
         if !column.kind.is_key_type() {
             self.problem(
+                Code::InexactKey,
                 place,
                 format!("column `{}` has a type that cannot be compared exactly", column.name),
                 "keys may be whole numbers, fixed decimals, text, uuid, bytes, booleans, dates and times",
@@ -168,6 +217,7 @@ impl Binder<'_> {
         }
         if !column.bytewise {
             self.problem(
+                Code::WideCollation,
                 place,
                 format!("column `{}` has a collation under which different texts are equal", column.name),
                 "give it a deterministic collation, such as \"C\"",
@@ -180,7 +230,12 @@ impl Binder<'_> {
         let (_, parent) = self.table(reference.parent)?;
         let place = reference.name.clone();
         if self.databases.handle(child_database).access == Access::Read {
-            self.problem(&place, "the child's database has `access: read`", "give it a url that may write, and leave `access` out");
+            self.problem(
+                Code::ReadOnlyChild,
+                &place,
+                "the child's database has `access: read`",
+                "give it a url that may write, and leave `access` out",
+            );
         }
         let mut named = reference.columns.clone();
         named.extend(reference.when.iter().map(|when| when.column.clone()));
@@ -192,10 +247,11 @@ impl Binder<'_> {
         self.compare(&place, &parent, &child, reference);
         self.parent_columns(&place, &parent, reference);
         if !child.has_index_on(&reference.columns) {
-            self.warn(
+            self.problem(
+                Code::Unindexed,
                 &place,
                 format!("no index of `{}` begins with ({}): every batch scans the table", child.table_name(), reference.columns.join(", ")),
-                format!("CREATE INDEX ON {} ({})", child.table_name(), reference.columns.join(", ")),
+                format!("CREATE INDEX CONCURRENTLY ON {} ({})", child.table_name(), reference.columns.join(", ")),
             );
         }
         let on_delete = self.action(&place, &child, reference)?;
@@ -227,12 +283,14 @@ impl Binder<'_> {
             self.key_column(place, &child);
             match comparable(&parent.kind, &child.kind) {
                 Comparability::Same => {}
-                Comparability::Narrower => self.warn(
+                Comparability::Narrower => self.problem(
+                    Code::TypesWiden,
                     place,
                     format!("`{}` and the parent's `{}` have different types", child.name, parent.name),
                     "only the parent's canonical spelling is found in the child's column; the same type on both sides finds all",
                 ),
                 Comparability::No => self.problem(
+                    Code::TypesDiffer,
                     place,
                     format!("`{}` and the parent's `{}` have types that do not compare exactly", child.name, parent.name),
                     "give both columns the same type",
@@ -245,6 +303,7 @@ impl Binder<'_> {
         let columns = &reference.parent_columns;
         if !parent.is_unique(columns) {
             self.problem(
+                Code::ParentNotUnique,
                 place,
                 format!("the parent's columns ({}) are not unique in `{}`", columns.join(", "), parent.table_name()),
                 "are child and parent the right way round? name a unique key",
@@ -261,6 +320,7 @@ impl Binder<'_> {
         if entity.topic.is_some() && !logged {
             let what = if is_key { "the key" } else { "the parent's columns, which are not its key" };
             self.problem(
+                Code::NotLogged,
                 place,
                 format!("the replica identity of `{}` does not log {what}: its delete events would invent them", parent.table_name()),
                 format!("ALTER TABLE {} REPLICA IDENTITY FULL", parent.table_name()),
@@ -308,6 +368,7 @@ impl Binder<'_> {
     fn can_be_null(&mut self, place: &str, child: &TableRef, columns: &[String]) {
         for column in child.bound(columns).filter(|column| !column.nullable).cloned().collect::<Vec<_>>() {
             self.problem(
+                Code::NotNullable,
                 place,
                 format!("column `{}` of `{}` is NOT NULL and cannot be set to null", column.name, child.table_name()),
                 "allow NULL in the column, or choose another action",
@@ -319,6 +380,7 @@ impl Binder<'_> {
         let bare = |column: &&Column| column.default.is_none() && !column.nullable;
         for column in child.bound(columns).filter(bare).cloned().collect::<Vec<_>>() {
             self.problem(
+                Code::NoDefault,
                 place,
                 format!("column `{}` of `{}` is NOT NULL and has no default", column.name, child.table_name()),
                 "give the column a default that names a living parent, or choose another action",
@@ -341,6 +403,7 @@ impl Binder<'_> {
             Ok(text) => Some(text),
             Err(error) => {
                 self.problem(
+                    Code::BadValue,
                     place,
                     format!("a value for column `{}` does not fit its type: {error}", column.name),
                     "write a value of that type",
@@ -350,17 +413,21 @@ impl Binder<'_> {
         }
     }
 
-    async fn replica(&mut self, id: ReplicaId, replica: &Replica) -> Result<Option<BoundReplica>, BindError> {
+    fn replica(&mut self, id: ReplicaId, replica: &Replica) -> Option<BoundReplica> {
         let place = replica.name.clone();
         let Some(database) = self.databases.of_service(&replica.service) else {
-            let hint = format!("add `{}: {{ url: … }}` under `databases` in entail.yaml", replica.service);
-            self.problem(&place, format!("there is no database for service `{}`", replica.service), hint);
-            return Ok(None);
+            self.no_database(&place, &replica.service);
+            return None;
         };
         if self.databases.handle(database).access == Access::Read {
-            self.problem(&place, "the replica's database has `access: read`", "give it a url that may write, and leave `access` out");
+            self.problem(
+                Code::CopyReadOnly,
+                &place,
+                "the copy's database has `access: read`",
+                "give it a url that may write, and leave `access` out",
+            );
         }
-        let Some((_, table)) = self.table_in(database, &place, &replica.table).await? else { return Ok(None) };
+        let (_, table) = self.table_in(database, &place, &replica.table)?;
         let there: Vec<String> = replica.columns.iter().map(|(_, there)| there.clone()).collect();
         let mut known = self.columns_exist(&place, &table, &there);
         if let Some((_, owner)) = self.table(replica.of) {
@@ -368,17 +435,27 @@ impl Binder<'_> {
             known &= self.columns_exist(&place, &owner, &here);
         }
         if !known {
-            return Ok(None);
+            return None;
         }
-        if self.table(replica.of).is_none() {
+        let (owner, is_silent) = {
+            let service = &self.rules.entity(replica.of).service;
+            (self.databases.of_service(service), self.databases.is_silent(service))
+        };
+        if owner.is_none() && !is_silent {
             let hint = "give the owner's database under `databases`, with `access: read`";
-            self.warn(&place, "the owner's database is not given: what an event cannot tell exactly stays in the copy as it is", hint);
+            self.problem(
+                Code::CopyBlind,
+                &place,
+                "the owner's database is not given: what an event cannot tell exactly stays in the copy as it is",
+                hint,
+            );
         }
         let entity = self.rules.entity(replica.of);
         let copy_of = |column: &String| replica.columns.iter().find(|(here, _)| here == column).map(|(_, there)| there.clone());
         let key: Vec<String> = entity.key.iter().filter_map(copy_of).collect();
         if !table.is_unique(&key) {
             self.problem(
+                Code::CopyNotUnique,
                 &place,
                 format!("({}) is not unique in `{}`, so a copied row could not be found again", key.join(", "), table.table_name()),
                 "make it the primary key of the copy",
@@ -388,8 +465,13 @@ impl Binder<'_> {
             self.key_column(&place, &column);
         }
         for column in table.bound(&there).filter(|column| column.generated || column.identity).cloned().collect::<Vec<_>>() {
-            self.problem(&place, format!("column `{}` is generated by the database", column.name), "leave it out of `columns`");
+            self.problem(
+                Code::CopyGenerated,
+                &place,
+                format!("column `{}` is generated by the database", column.name),
+                "leave it out of `columns`",
+            );
         }
-        Ok(Some(BoundReplica { id, of: replica.of, database, table, key, columns: replica.columns.clone() }))
+        Some(BoundReplica { id, of: replica.of, database, table, key, columns: replica.columns.clone() })
     }
 }

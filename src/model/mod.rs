@@ -13,7 +13,12 @@ use crate::sink::{Access, SinkError, TableRef};
 
 mod bind;
 mod native;
+mod problem;
 mod topics;
+
+pub(crate) use bind::{Examined, Table, examine};
+pub use problem::{Code, Problem, Weight};
+pub(crate) use topics::markers;
 
 /// Rules, graph and tables together.
 pub struct Model {
@@ -61,23 +66,6 @@ pub struct BoundReplica {
     pub columns: Vec<(String, String)>,
 }
 
-/// Something about the rules that only a database could tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The entity, reference or replica.
-    pub place: String,
-    /// What is wrong.
-    pub message: String,
-    /// The way out.
-    pub hint: String,
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} (help: {})", self.place, self.message, self.hint)
-    }
-}
-
 /// Why rules and databases do not go together.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -92,6 +80,16 @@ pub enum BindError {
     /// Rules and databases disagree.
     #[error("{} problems between the rules and the databases", .0.len())]
     Problems(Vec<Problem>),
+}
+
+impl BindError {
+    /// The database that could not be asked, and why; `None` if it is not that.
+    pub(crate) fn of_database(&self) -> Option<(&str, &SinkError)> {
+        match self {
+            Self::Catalog { place, source } => Some((place, source)),
+            Self::Problems(_) => None,
+        }
+    }
 }
 
 impl Model {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Problem;
+use super::{Code, Problem};
 use crate::databases::{DatabaseId, Databases};
 use crate::graph::{Edge, EdgeDraft, Node, Origin, TargetId};
 use crate::rules::{EntityId, Mode, OnDelete, OnUpdate, TableName};
@@ -112,19 +112,15 @@ impl Additions {
         let Some(table) = handle.database.table(&key.child).await? else { return Ok(None) };
         let name = format!("{}.{}", handle.name, key.child);
         if table.has_heirs() {
-            self.problems.push(Problem {
-                place: name,
-                message: format!("the native foreign key `{}` reaches this table, from which others inherit", key.name),
-                hint: "make them partitions, or tables of their own: rows of theirs would be taken for its own".to_owned(),
-            });
+            let message = format!("the native foreign key `{}` reaches this table, from which others inherit", key.name);
+            let hint = "make them partitions, or tables of their own: rows of theirs would be taken for its own";
+            self.problems.push(Problem::new(Code::Heirs, name, message, hint));
             return Ok(None);
         }
         if table.primary_key().is_empty() {
-            self.problems.push(Problem {
-                place: name,
-                message: format!("the native foreign key `{}` reaches this table, which has no primary key", key.name),
-                hint: "give it a primary key, so that its rows can be archived before the database removes them".to_owned(),
-            });
+            let message = format!("the native foreign key `{}` reaches this table, which has no primary key", key.name);
+            let hint = "give it a primary key, so that its rows can be archived before the database removes them";
+            self.problems.push(Problem::new(Code::NativeKeyless, name, message, hint));
             return Ok(None);
         }
         Ok(Some((Node { name, key: table.primary_key().to_vec() }, database, table)))
@@ -140,6 +136,7 @@ fn inexact(database: &str, key: &ForeignKey, parent: &TableRef, child: &TableRef
     };
     let is_exact = key.bytewise && pairs.all(is_exact);
     (!is_exact).then(|| Problem {
+        code: Code::NativeInexact,
         place: format!("{database}.{}", key.child),
         message: format!(
             "by the native foreign key `{}` the database changes rows that compare as equal and are not written alike: not all of them would be archived",

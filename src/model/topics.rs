@@ -1,8 +1,8 @@
 //! What the decoder must know of each topic, from rules and catalog.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{BoundReplica, BoundTable};
+use super::{BoundReplica, BoundTable, Model};
 use crate::change::{BeforeWorth, EntitySpec, TopicSpec};
 use crate::graph::Graph;
 use crate::rules::{EntityId, RuleSet};
@@ -35,6 +35,26 @@ pub(super) fn specs(
         });
     }
     topics
+}
+
+/// The topics to which the connectors of entities with changing keys send their markers.
+pub(crate) fn markers(model: &Model) -> Vec<String> {
+    let mut topics = BTreeSet::new();
+    for (id, entity) in model.rules.entity_ids().filter(|(id, _)| model.graph.keys_may_change(*id)) {
+        let (Some(topic), Some(bound)) = (&entity.topic, model.table_if_any(id)) else { continue };
+        // Debezium names topics `<prefix>.<schema>.<table>`; a topic that was renamed shows no prefix.
+        let suffix = format!(".{}.{}", bound.table.schema(), bound.table.name());
+        match topic.strip_suffix(&suffix) {
+            Some(prefix) => drop(topics.insert(format!("{prefix}.message"))),
+            None => tracing::warn!(
+                topic,
+                entity = entity.name,
+                "the topic's name does not end in {suffix}, so the connector's markers cannot be followed: \
+                 roots wait for the next record of their own partition"
+            ),
+        }
+    }
+    topics.into_iter().collect()
 }
 
 /// Columns that somebody wants of an entity's events.

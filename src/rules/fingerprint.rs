@@ -36,6 +36,7 @@ impl Reference {
             on_missing: _,
             mode: _,
             archive: _,
+            one_to_one: _,
         } = self;
         let when: Vec<Value> = when.iter().map(|When { column, values }| json!([column, values])).collect();
         let (child, parent) = (entity(rules.entity(*child)), entity(rules.entity(*parent)));
@@ -69,8 +70,21 @@ fn entity(entity: &Entity) -> Value {
 }
 
 fn reference(reference: &Reference, rules: &RuleSet) -> Value {
-    let Reference { name, child, columns, parent, parent_columns, when, matching, on_delete: delete, on_update, on_missing, mode, archive } =
-        reference;
+    let Reference {
+        name,
+        child,
+        columns,
+        parent,
+        parent_columns,
+        when,
+        matching,
+        on_delete: delete,
+        on_update,
+        on_missing,
+        mode,
+        archive,
+        one_to_one: _,
+    } = reference;
     let when: Vec<Value> = when.iter().map(|When { column, values }| json!([column, values])).collect();
     let missing = on_missing.as_ref().map(|OnMissing { wait, then }| json!([wait.as_secs(), wait.subsec_nanos(), missing(then)]));
     let (child, parent) = (entity(rules.entity(*child)), entity(rules.entity(*parent)));

@@ -118,6 +118,8 @@ pub struct Reference {
     pub mode: Mode,
     /// Whether rows are archived before they go or change by it: only then can they be put back.
     pub archive: bool,
+    /// A person has said that the child's own key points at the parent.
+    pub one_to_one: bool,
 }
 
 /// A condition on a child column: equal to one of these texts.

@@ -6,15 +6,16 @@ const MAX_CHARS: usize = 64;
 /// The candidate with the fewest edits from `word`, if these are few for its length. Case, `-` and blanks for `_` count as no edit.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = plain(word);
-    if word.len() > MAX_CHARS {
+    let length = word.chars().count();
+    if length > MAX_CHARS {
         return None;
     }
-    let allowed = (word.len() / 3).max(1);
+    let allowed = (length / 3).max(1);
     candidates
         .into_iter()
         .map(|candidate| (candidate, plain(candidate)))
-        .filter(|(_, plain)| plain.len().abs_diff(word.len()) <= allowed)
-        .map(|(candidate, plain)| (edits(&word, &plain), candidate))
+        .filter(|(_, plain)| plain.chars().count().abs_diff(length) <= allowed)
+        .map(|(candidate, plain)| (strsim::osa_distance(&word, &plain), candidate))
         .filter(|(edits, _)| *edits <= allowed)
         .min()
         .map(|(_, candidate)| candidate)
@@ -28,24 +29,8 @@ pub(crate) fn did_you_mean(word: &str, candidates: &[&str]) -> String {
     }
 }
 
-fn plain(word: &str) -> Vec<char> {
+fn plain(word: &str) -> String {
     word.chars().flat_map(char::to_lowercase).map(|c| if c == '-' || c == ' ' { '_' } else { c }).collect()
-}
-
-/// Levenshtein's distance: insertions, deletions and replacements that turn one into the other.
-fn edits(from: &[char], to: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.iter().enumerate() {
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (b, pair) in to.iter().zip(row.windows(2)) {
-            let &[diagonal, above] = pair else { continue };
-            left = (diagonal + usize::from(a != b)).min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -58,13 +43,8 @@ mod tests {
         assert_eq!(nearest("on_delet", words), Some("on_delete"));
         assert_eq!(nearest("On-Delete", words), Some("on_delete"));
         assert_eq!(nearest("cascaed", words), Some("cascade"));
+        assert_eq!(nearest("nmae", ["id", "name"]), Some("name"));
         assert_eq!(nearest("topic", words), None);
         assert_eq!(nearest("", words), None);
-    }
-
-    #[test]
-    fn edits_are_counted() {
-        let count = |a, b| edits(&plain(a), &plain(b));
-        assert_eq!((count("", ""), count("", "abc"), count("abc", ""), count("kitten", "sitting")), (0, 3, 3, 3));
     }
 }

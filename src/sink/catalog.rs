@@ -162,6 +162,18 @@ impl TableRef {
         self.unique.iter().any(|unique| unique.len() == columns.len() && unique.iter().all(|column| columns.contains(column)))
     }
 
+    /// Whether no two rows have the same values in these columns, by a unique key over all or some of them.
+    #[must_use]
+    pub fn is_unique_within(&self, columns: &[String]) -> bool {
+        self.unique.iter().any(|unique| unique.iter().all(|column| columns.contains(column)))
+    }
+
+    /// The column lists of its unique keys, the primary key among them.
+    #[must_use]
+    pub fn unique_keys(&self) -> &[Vec<String>] {
+        &self.unique
+    }
+
     /// Whether an index starts with these columns, in any order.
     #[must_use]
     pub fn has_index_on(&self, columns: &[String]) -> bool {

@@ -11,6 +11,7 @@ use crate::rules::TableName;
 
 mod catalog;
 mod connect;
+pub mod facts;
 pub(crate) mod image;
 mod postgres;
 mod sqlite;
@@ -34,6 +35,15 @@ pub trait Database: Send + Sync {
 
     /// What the catalog says of a table; `None` if there is none of that name, or the role cannot see it.
     async fn table(&self, name: &TableName) -> Result<Option<TableRef>, SinkError>;
+
+    /// What the catalog says of some tables, in their order.
+    async fn tables(&self, names: &[TableName]) -> Result<Vec<Option<TableRef>>, SinkError> {
+        let mut tables = Vec::with_capacity(names.len());
+        for name in names {
+            tables.push(self.table(name).await?);
+        }
+        Ok(tables)
+    }
 
     /// All native foreign keys of this database, by the names of tables.
     async fn foreign_keys(&self) -> Result<Vec<ForeignKey>, SinkError>;

@@ -144,6 +144,19 @@ const PREFETCH_KBYTES: &str = "16384";
 /// A record may be this large (a 16 MiB record with its frame); larger ones stop the fetch of their partition with an error.
 const MAX_FETCH_BYTES: &str = "67108864";
 
+/// The settings of a client that does not consume; the user's allowed properties come on top, without those that only consumers know.
+pub(crate) fn plain_config(kafka: &Kafka) -> ClientConfig {
+    const CONSUMERS: [&str; 5] =
+        ["session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms", "group.instance.id", "message.max.bytes"];
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.brokers).set("client.id", "entail").set_log_level(RDKafkaLogLevel::Warning);
+    let is_for_consumers = |name: &str| CONSUMERS.contains(&name) || name.starts_with("fetch.") || name.starts_with("queued.");
+    for (name, value) in kafka.properties.iter().filter(|(name, _)| !is_for_consumers(name)) {
+        config.set(name, value);
+    }
+    config
+}
+
 /// The settings of every consumer of ours; the user's allowed properties come on top.
 pub(crate) fn consumer_config(kafka: &Kafka) -> ClientConfig {
     let mut config = ClientConfig::new();

@@ -99,7 +99,7 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
     let in_flight = config.batch.bytes.saturating_mul(4).max(32 << 20);
     let source = source::start(&config.kafka, &topics, in_flight).map_err(RunError::Kafka)?;
     let dead_letters = Arc::new(DeadLetters::open(&config.kafka, &config.dead_letters.topic).map_err(RunError::Kafka)?);
-    let markers = markers::topics(&engine.model);
+    let markers = crate::model::markers(&engine.model);
     let mut follower = (!markers.is_empty()).then(|| source::assigned::Follower::start(config.kafka.clone(), markers));
     let (given_up, given_up_receiver) = watch::channel(BTreeSet::new());
     let shared = Shared { engine, dead_letters, stop, given_up: given_up_receiver, resting: watch::Sender::new(false) };

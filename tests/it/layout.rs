@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules from top to bottom: each may use those before it, and itself.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 32] = [
     "error",
     "value",
     "backoff",
     "rules",
     "change",
     "graph",
+    "diagram",
     "plan",
     "telemetry",
     "sink",
@@ -19,6 +20,7 @@ const ORDER: [&str; 29] = [
     "model",
     "ledger",
     "newcomers",
+    "grants",
     "resolve",
     "apply",
     "undo",
@@ -30,13 +32,14 @@ const ORDER: [&str; 29] = [
     "release",
     "replay",
     "startup",
+    "inspect",
     "feed",
     "stage",
     "demo",
     "commands",
 ];
 /// Modules without I/O, clock, randomness, async or logging.
-const PURE: [&str; 7] = ["error", "value", "backoff", "rules", "change", "graph", "plan"];
+const PURE: [&str; 8] = ["error", "value", "backoff", "rules", "change", "graph", "diagram", "plan"];
 
 fn sources() -> Vec<(String, PathBuf, String)> {
     fn walk(directory: &Path, files: &mut Vec<PathBuf>) {

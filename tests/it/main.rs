@@ -5,6 +5,7 @@
 
 mod altered;
 mod cascade;
+mod check;
 mod demo;
 mod drill;
 mod fail_points;

@@ -126,6 +126,7 @@ impl<'f> ReferenceDraft<'f> {
             on_missing: self.on_missing.as_ref().map(|placed| placed.action.build()),
             mode: self.mode?,
             archive: self.archive,
+            one_to_one: self.one_to_one.is_some(),
         })
     }
 }

@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use super::wait::wait_for;
 use super::{connect, postgres};
 
 /// One test's view of the servers.
@@ -53,6 +55,27 @@ impl Bed {
         let url = format!("{}/{name}", self.postgres);
         self.databases.lock().unwrap_or_else(PoisonError::into_inner).push(name);
         url
+    }
+
+    /// Makes a database that is equal to another, to which nobody may be connected, and returns its URL.
+    pub(crate) async fn copy_database(&self, original: &str, name: &str) -> String {
+        let (name, original) = (self.name(name), original.rsplit('/').next().unwrap_or_default());
+        // A connection that was closed a moment ago may still be counted.
+        wait_for(&format!("database {name} to be made"), Duration::from_secs(30), async || {
+            let mut connection = postgres::connect(&self.maintenance_url()).await;
+            let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE \"{name}\" TEMPLATE \"{original}\""));
+            sqlx::query(statement).execute(&mut connection).await.ok()
+        })
+        .await;
+        let url = format!("{}/{name}", self.postgres);
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        url
+    }
+
+    /// Drops one database before the test ends.
+    pub(crate) async fn drop_database(&self, name: &str) {
+        postgres::drop_databases(&self.maintenance_url(), &[name.to_owned()]).await;
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner).retain(|kept| kept != name);
     }
 
     /// A Debezium connector for the database at this URL; its topics begin with `bed.name(name)`.

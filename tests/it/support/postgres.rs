@@ -85,6 +85,14 @@ impl Cluster {
         self.start().await;
     }
 
+    /// Makes it a standby that waits for a primary, for good.
+    pub(crate) async fn become_standby(&self) {
+        self.stop().await;
+        let server = self.0.clone();
+        blocking(move || server.run("touch", &[&server.path("data/standby.signal")])).await;
+        self.start().await;
+    }
+
     /// Ends it as a power cut does. `start` then recovers from the log.
     pub(crate) async fn crash(&self) {
         let server = self.0.clone();
@@ -164,7 +172,7 @@ impl Server {
 
 /// One of PostgreSQL's programs, which refuse to run as root.
 fn program(name: &str, arguments: &[&str]) -> Output {
-    let path = postgres_programs().join(name);
+    let path = if name == "touch" { PathBuf::from(name) } else { postgres_programs().join(name) };
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|this| this.uid() == 0);
     let mut command = if is_root {
         let mut command = Command::new("runuser");

@@ -1,0 +1,223 @@
+//! Topics: are they there, do they keep records long enough, and can their newest records be read?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+
+use super::{Options, Subject};
+use crate::change::{self, Content, NextOffset, Operation, Record, SkipReason, TopicPartition, TopicSpec};
+use crate::config::{Config, Kafka};
+use crate::error::chain;
+use crate::model::{Code, Problem};
+use crate::rules::OnUpdate;
+use crate::source::assigned::Reader;
+use crate::source::plain_config;
+
+/// Shorter than this, and a stop over a night loses records.
+const DAY_MS: i64 = 24 * 3_600_000;
+/// How long the next record may take to arrive.
+const READ: Duration = Duration::from_secs(5);
+
+pub(super) async fn look(subject: &Subject<'_>, config: &Config, options: &Options) -> Vec<Problem> {
+    let wanted: BTreeSet<String> = subject.rules.entities.iter().filter_map(|entity| entity.topic.clone()).collect();
+    let (kafka, sample, patience) = (config.kafka.clone(), options.sample, options.patience);
+    let asked = tokio::task::spawn_blocking(move || newest(&kafka, &wanted, sample, patience)).await;
+    let found = match asked {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return vec![no_broker(config, &error.to_string())],
+        Err(error) => return vec![no_broker(config, &error.to_string())],
+    };
+    let mut problems = Vec::new();
+    for (topic, found) in &found {
+        match found {
+            None => problems.push(Problem::new(
+                Code::NoTopic,
+                topic,
+                "there is no such topic",
+                "check `topic` in the rules; a connector makes a topic with its first event: until then `--allow-missing-topics`",
+            )),
+            Some(newest) => records(subject, topic, newest, sample, &mut problems),
+        }
+    }
+    let there: Vec<&String> = found.iter().filter(|(_, found)| found.is_some()).map(|(topic, _)| topic).collect();
+    match settings(&config.kafka, &there, patience).await {
+        Ok(settings) => settings.iter().for_each(|(topic, settings)| retention(subject, topic, settings, &mut problems)),
+        Err(error) => tracing::warn!(error = %chain(&error), "the settings of topics cannot be read"),
+    }
+    problems
+}
+
+fn no_broker(config: &Config, why: &str) -> Problem {
+    Problem::new(Code::NoBroker, &config.kafka.brokers, format!("no broker answers: {why}"), "is it up, and is `kafka.brokers` right?")
+}
+
+/// Partitions and newest records of a topic.
+struct Newest {
+    partitions: usize,
+    records: Vec<Record>,
+    is_empty: bool,
+}
+
+fn newest(
+    kafka: &Kafka,
+    topics: &BTreeSet<String>,
+    sample: u64,
+    patience: Duration,
+) -> Result<BTreeMap<String, Option<Newest>>, KafkaError> {
+    let reader = Reader::open(kafka)?;
+    let missing = reader.missing(topics, patience)?;
+    let (mut found, mut start, mut ends) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for topic in topics.iter().filter(|topic| !missing.contains(topic)) {
+        let partitions = reader.partitions(topic)?;
+        let each = i64::try_from(sample.div_ceil(partitions.len().max(1) as u64)).unwrap_or(i64::MAX);
+        let mut newest = Newest { partitions: partitions.len(), records: Vec::new(), is_empty: true };
+        for partition in partitions {
+            let marks = reader.watermarks(&partition)?;
+            newest.is_empty &= marks.low >= marks.high;
+            if marks.low < marks.high && each > 0 {
+                start.insert(partition.clone(), NextOffset(marks.low.max(marks.high.saturating_sub(each))));
+                ends.insert(partition, marks.high);
+            }
+        }
+        found.insert(topic.clone(), Some(newest));
+    }
+    // All at once: a client takes about a second to come to its first record, however many partitions there are.
+    for record in if start.is_empty() { Vec::new() } else { read(&reader, &start, ends)? } {
+        if let Some(Some(newest)) = found.get_mut(&*record.at.partition.topic) {
+            newest.records.push(record);
+        }
+    }
+    found.extend(missing.into_iter().map(|topic| (topic, None)));
+    Ok(found)
+}
+
+/// Reads to the ends as they were. A marker of a transaction may stand at the very end and is no record: then the time decides.
+fn read(
+    reader: &Reader,
+    start: &BTreeMap<TopicPartition, NextOffset>,
+    mut ends: BTreeMap<TopicPartition, i64>,
+) -> Result<Vec<Record>, KafkaError> {
+    reader.assign(start)?;
+    let (mut records, mut last) = (Vec::new(), Instant::now());
+    while !ends.is_empty() && last.elapsed() < READ {
+        let Some(record) = reader.next()? else { continue };
+        last = Instant::now();
+        if ends.get(&record.at.partition).is_some_and(|end| record.at.offset + 1 >= *end) {
+            ends.remove(&record.at.partition);
+        }
+        if start.contains_key(&record.at.partition) {
+            records.push(record);
+        }
+    }
+    Ok(records)
+}
+
+fn records(subject: &Subject<'_>, topic: &str, newest: &Newest, sample: u64, problems: &mut Vec<Problem>) {
+    let mut found = |code, message: String, hint: &str| problems.push(Problem::new(code, topic, message, hint));
+    if newest.partitions == 1 {
+        found(
+            Code::OnePartition,
+            "it has one partition, so one worker reads it".to_owned(),
+            "give it more before its first event, if one is not enough",
+        );
+    }
+    if newest.is_empty {
+        found(Code::EmptyTopic, "it has no records: nothing can be said of them".to_owned(), "check again when it has");
+    }
+    let Some(spec) = subject.model.as_ref().and_then(|model| model.topics.get(topic)).filter(|_| sample > 0) else { return };
+    let of = newest.records.len();
+    let judged: Vec<Judged> = newest.records.iter().map(|record| judge(record, spec)).collect();
+    let unreadable = judged.iter().filter(|judged| matches!(judged, Judged::Unreadable(..))).count();
+    if let Some(Judged::Unreadable(why, hint)) = judged.iter().rev().find(|judged| matches!(judged, Judged::Unreadable(..))) {
+        found(Code::Unreadable, format!("{unreadable} of its {of} newest records cannot be read: {why}"), hint);
+    }
+    let (others, ours) = judged.iter().fold((0, 0), |(others, ours), judged| match judged {
+        Judged::Other => (others + 1, ours),
+        Judged::Ours => (others, ours + 1),
+        Judged::Unreadable(..) | Judged::Nothing => (others, ours),
+    });
+    if others > 0 && ours == 0 {
+        found(
+            Code::OtherTable,
+            format!("{others} of its {of} newest records are of another table, and none is of an entity here"),
+            "check `topic`, `table` and `key`",
+        );
+    }
+}
+
+enum Judged {
+    /// A change of an entity of the rules.
+    Ours,
+    /// A change of something else.
+    Other,
+    /// Heartbeats and their like.
+    Nothing,
+    /// Why, and what to do.
+    Unreadable(String, &'static str),
+}
+
+fn judge(record: &Record, spec: &TopicSpec) -> Judged {
+    match change::decode(record, spec) {
+        Err(error) => Judged::Unreadable(chain(&error), error.hint()),
+        Ok(decoded) => match decoded.content {
+            Content::Skipped(SkipReason::OtherTable | SkipReason::UnusableTombstone) => Judged::Other,
+            Content::Skipped(_) => Judged::Nothing,
+            // A tombstone alone names no table.
+            Content::Events(events) if events.iter().all(|event| matches!(event.operation, Operation::Hint { .. })) => Judged::Nothing,
+            Content::Events(_) => Judged::Ours,
+        },
+    }
+}
+
+/// The settings of topics, by name.
+async fn settings(kafka: &Kafka, topics: &[&String], patience: Duration) -> Result<Vec<(String, BTreeMap<String, String>)>, KafkaError> {
+    if topics.is_empty() {
+        return Ok(Vec::new());
+    }
+    let admin: AdminClient<DefaultClientContext> = plain_config(kafka).create()?;
+    let resources: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let answers = admin.describe_configs(&resources, &AdminOptions::new().request_timeout(Some(patience))).await?;
+    let read = |answer: ConfigResource| {
+        answer.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect::<BTreeMap<String, String>>()
+    };
+    Ok(topics.iter().zip(answers).filter_map(|(topic, answer)| Some(((*topic).clone(), read(answer.ok()?)))).collect())
+}
+
+fn retention(subject: &Subject<'_>, topic: &str, settings: &BTreeMap<String, String>, problems: &mut Vec<Problem>) {
+    let mut found = |code, message: String, hint: &str| problems.push(Problem::new(code, topic, message, hint));
+    let number = |name: &str| settings.get(name).and_then(|value| value.parse::<i64>().ok());
+    let shown = |ms: i64| humantime::format_duration(Duration::from_millis(u64::try_from(ms).unwrap_or(0))).to_string();
+    let policy = settings.get("cleanup.policy").map(String::as_str).unwrap_or_default();
+    if policy.contains("delete") {
+        if let Some(ms) = number("retention.ms").filter(|ms| (0..DAY_MS).contains(ms)) {
+            found(
+                Code::ShortRetention,
+                format!("it keeps records for {}: a longer stop loses deletes", shown(ms)),
+                "raise `retention.ms` above your longest outage",
+            );
+        }
+        if let Some(bytes) = number("retention.bytes").filter(|bytes| *bytes >= 0) {
+            let message = format!("it keeps {bytes} bytes of each partition, however young they are");
+            found(Code::SmallRetention, message, "see that this holds your longest outage");
+        }
+    }
+    if policy.contains("compact") {
+        let of_topic = |entity: &crate::rules::Entity| entity.topic.as_deref() == Some(topic);
+        let keys_change = subject
+            .rules
+            .references
+            .iter()
+            .any(|reference| of_topic(subject.rules.entity(reference.parent)) && reference.on_update != OnUpdate::NoAction);
+        if keys_change {
+            let message = "it is compacted, and its keys may change: a tombstone alone does not tell a key change from a delete".to_owned();
+            found(Code::Compacted, message, "`cleanup.policy=delete`");
+        }
+        if let Some(ms) = number("delete.retention.ms").filter(|ms| *ms < DAY_MS) {
+            let message = format!("it drops tombstones after {}: a longer stop loses deletes", shown(ms));
+            found(Code::TombstonesShort, message, "raise `delete.retention.ms` above your longest outage");
+        }
+    }
+}
