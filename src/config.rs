@@ -448,4 +448,20 @@ archive: { keep: 7d }
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
     }
+
+    #[test]
+    fn the_schema_has_the_keys_of_the_settings_and_takes_good_ones() {
+        let schema: serde_json::Value = serde_json::from_str(include_str!("schema/settings.json")).expect("JSON");
+        let keys: std::collections::BTreeSet<&str> =
+            schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, std::collections::BTreeSet::from(KEYS));
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        let good: serde_json::Value = serde_saphyr::from_str(GOOD).expect("YAML");
+        let problems: Vec<String> = validator.iter_errors(&good).map(|error| error.to_string()).collect();
+        assert!(problems.is_empty(), "{problems:#?}");
+        for (from, to) in [("version: 1", "version: 2"), ("group: entail", "gruop: entail"), ("rules: rules/", "rules: []")] {
+            let bad: serde_json::Value = serde_saphyr::from_str(&GOOD.replacen(from, to, 1)).expect("YAML");
+            assert!(!validator.is_valid(&bad), "{to}");
+        }
+    }
 }

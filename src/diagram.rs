@@ -254,6 +254,17 @@ fn depths(rules: &RuleSet, from: EntityId) -> BTreeMap<EntityId, usize> {
     depths
 }
 
+/// Entities whose rows go when one row of this entity does. What is in shadow removes nothing.
+#[must_use]
+pub fn removed(rules: &RuleSet, from: EntityId) -> BTreeSet<EntityId> {
+    let (mut removed, mut open) = (BTreeSet::new(), vec![from]);
+    while let Some(parent) = open.pop() {
+        let goes = |one: &&Reference| one.parent == parent && one.on_delete == OnDelete::Cascade && one.mode == Mode::Enforce;
+        open.extend(rules.references.iter().filter(goes).map(|one| one.child).filter(|child| removed.insert(*child)));
+    }
+    removed
+}
+
 /// Entities on cycles of these references, by the number of their cycle.
 fn cycles(rules: &RuleSet, counts: impl Fn(&Reference) -> bool) -> BTreeMap<EntityId, usize> {
     let mut graph: DiGraph<EntityId, ()> = DiGraph::new();

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`error`], [`value`], [`backoff`] | what becomes of failed work; what a value and a key are; how long to wait | yes |
 //! | [`rules`] | what is enforced | yes, but for reading files |
-//! | [`graph`], [`diagram`] | which table hangs on which; the same as a picture | yes |
+//! | [`graph`], [`diagram`], [`diff`] | which table hangs on which; the same as a picture; what a change of rules means | yes |
 //! | [`change`] | what a record means | yes |
 //! | [`plan`] | what a batch entails | yes |
 //! | [`telemetry`], [`config`] | how this process logs and connects | |
@@ -44,6 +44,7 @@ pub mod databases;
 pub mod dead_letter;
 pub mod demo;
 pub mod diagram;
+pub mod diff;
 pub mod engine;
 pub mod error;
 pub mod feed;

@@ -168,10 +168,11 @@ pub async fn ledgers(model: &Model, migrate: bool) -> Result<(), StartError> {
     for id in model.targets() {
         let handle = model.databases.handle(id);
         let failed = |source| StartError::Database { service: handle.name.clone(), source };
-        if migrate {
-            handle.database.migrate().await.map_err(failed)?;
+        match ledger::exists(&*handle.database, &handle.name).await {
+            // Where there is nothing to make, no right to make it is needed.
+            Err(SinkError::NoLedger { .. }) if migrate => handle.database.migrate().await.map_err(failed)?,
+            found => found.map_err(failed)?,
         }
-        ledger::exists(&*handle.database, &handle.name).await.map_err(failed)?;
     }
     Ok(())
 }

@@ -122,7 +122,14 @@ impl Read {
 }
 
 fn contents(rules: &RuleSet) -> String {
-    format!("{} entities, {} references, {} replicas", rules.entities.len(), rules.references.len(), rules.replicas.len())
+    let entities = if rules.entities.len() == 1 { "entity" } else { "entities" };
+    let (references, replicas) = (counted(rules.references.len(), "reference"), counted(rules.replicas.len(), "replica"));
+    format!("{} {entities}, {references}, {replicas}", rules.entities.len())
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn connected(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -199,12 +206,12 @@ fn fans(fans: &[Fan]) -> String {
 fn summary(report: &Report) -> String {
     let count = |wanted| report.problems.iter().filter(|(weight, _)| *weight == wanted).count();
     format!(
-        "{} databases and {} topics looked at: {} errors, {} warnings, {} notes",
-        report.databases,
-        report.topics,
-        count(Weight::Error),
-        count(Weight::Warning),
-        count(Weight::Note)
+        "{} and {} looked at: {}, {}, {}",
+        counted(report.databases, "database"),
+        counted(report.topics, "topic"),
+        counted(count(Weight::Error), "error"),
+        counted(count(Weight::Warning), "warning"),
+        counted(count(Weight::Note), "note")
     )
 }
 

@@ -10,6 +10,7 @@ use crate::telemetry::{self, LogFormat};
 mod archive;
 mod check;
 mod demo;
+mod diff;
 mod graph;
 mod migrate;
 mod pause;
@@ -17,6 +18,7 @@ mod promote;
 mod release;
 mod replay;
 mod run;
+mod schema;
 mod shared;
 mod shell;
 mod status;
@@ -63,6 +65,9 @@ enum Command {
     /// Draw the rules: what hangs on what, and what a delete can reach.
     #[command(after_help = EXIT_CODES)]
     Graph(graph::Arguments),
+    /// What a change of rules means: exits 1 if the new ones may do more than the old ones.
+    #[command(after_help = EXIT_CODES)]
+    Diff(diff::Arguments),
     /// Read change topics and apply what the changes entail.
     #[command(after_help = EXIT_CODES)]
     Run(run::Arguments),
@@ -93,6 +98,9 @@ enum Command {
     /// What is kept of removed rows.
     #[command(after_help = EXIT_CODES)]
     Archive(archive::Arguments),
+    /// Print the JSON Schema of the rules or of the settings, for editors.
+    #[command(after_help = EXIT_CODES)]
+    Schema(schema::Arguments),
     /// Print the completions for a shell.
     #[command(after_help = EXIT_CODES)]
     Completions(shell::Completions),
@@ -115,6 +123,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Graph(arguments) => graph::run(&global, &arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Run(arguments) => run::run(&global, &arguments),
         Command::Replay(arguments) => replay::run(&global, &arguments),
         Command::Migrate(arguments) => migrate::run(&global, &arguments),
@@ -125,6 +134,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Promote(arguments) => promote::run(&global, &arguments),
         Command::Undo(arguments) => undo::run(&global, &arguments),
         Command::Archive(arguments) => archive::run(&global, &arguments),
+        Command::Schema(arguments) => Ok(schema::run(&arguments)),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

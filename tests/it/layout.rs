@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules from top to bottom: each may use those before it, and itself.
-const ORDER: [&str; 32] = [
+const ORDER: [&str; 33] = [
     "error",
     "value",
     "backoff",
@@ -12,6 +12,7 @@ const ORDER: [&str; 32] = [
     "change",
     "graph",
     "diagram",
+    "diff",
     "plan",
     "telemetry",
     "sink",
@@ -39,7 +40,7 @@ const ORDER: [&str; 32] = [
     "commands",
 ];
 /// Modules without I/O, clock, randomness, async or logging.
-const PURE: [&str; 8] = ["error", "value", "backoff", "rules", "change", "graph", "diagram", "plan"];
+const PURE: [&str; 9] = ["error", "value", "backoff", "rules", "change", "graph", "diagram", "diff", "plan"];
 
 fn sources() -> Vec<(String, PathBuf, String)> {
     fn walk(directory: &Path, files: &mut Vec<PathBuf>) {

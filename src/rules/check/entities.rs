@@ -9,7 +9,7 @@ use crate::rules::suggest::nearest;
 use crate::rules::syntax::{Node, Spot};
 use crate::rules::{Entity, EntityId, TableName};
 
-const KEYS: [&str; 4] = ["name", "table", "key", "topic"];
+pub(super) const KEYS: [&str; 4] = ["name", "table", "key", "topic"];
 /// Longest name of a topic, and below its characters: Kafka's `Topic.validate`.
 const MAX_TOPIC_BYTES: usize = 249;
 

@@ -12,7 +12,7 @@ use crate::rules::fields::{self, Fields, Word, texts};
 use crate::rules::syntax::{Node, Spot, Value};
 use crate::rules::{Match, Mode, OnUpdate, Reference, When};
 
-const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 13] = [
     "name",
     "child",
     "columns",

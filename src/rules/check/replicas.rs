@@ -9,7 +9,7 @@ use crate::rules::fields::{self, Fields, Word, listed};
 use crate::rules::syntax::{Node, Spot};
 use crate::rules::{Replica, TableName};
 
-const KEYS: [&str; 4] = ["name", "of", "table", "columns"];
+pub(super) const KEYS: [&str; 4] = ["name", "of", "table", "columns"];
 
 /// A replica as far as it could be read.
 #[derive(Debug)]

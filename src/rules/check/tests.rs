@@ -2,6 +2,7 @@
 
 mod bombs;
 mod mutations;
+mod schema;
 
 use super::*;
 use crate::rules::{DEFAULT_ROWS, EntityId, Limits, MissingAction, OnDelete, OnUpdate, Reference, RowsPer, load, render_json, render_text};

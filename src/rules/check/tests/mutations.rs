@@ -170,6 +170,35 @@ fn h75_every_key_misspelt() {
     }
 }
 
+/// Issue 5, line 3: each character of each key deleted, doubled, and changed into every other that a key has. Every place of a key is tried once for
+/// each example.
+#[test]
+fn h75_every_key_changed_by_one_character() {
+    let (mut accepted_count, mut refused_count) = (0, 0);
+    for name in EXAMPLES {
+        let text = example(name);
+        let before = accepted(&text);
+        let mut seen = std::collections::BTreeSet::new();
+        for (start, end) in keys(&text) {
+            let key = &text[start..end];
+            if !seen.insert(key) {
+                continue;
+            }
+            for (at, c) in key.char_indices() {
+                let (head, tail) = (&key[..at], &key[at + c.len_utf8()..]);
+                let others = ('a'..='z').chain(['_']).filter(|other| *other != c).map(|other| other.to_string());
+                for middle in others.chain([String::new(), format!("{c}{c}")]) {
+                    let changed = format!("{}{head}{middle}{tail}{}", &text[..start], &text[end..]);
+                    let is_accepted = refused_or_not_wider(&before, &changed, line_at(&text, start));
+                    if is_accepted { accepted_count += 1 } else { refused_count += 1 }
+                }
+            }
+        }
+    }
+    println!("{} changes of keys by one character: {refused_count} refused, {accepted_count} not wider", accepted_count + refused_count);
+    assert!(refused_count > 7_000, "{refused_count}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
