@@ -262,7 +262,7 @@ const RESERVED: [&str; 78] = [
 pub fn acls(model: &Model, config: &Config, principal: &str) -> String {
     let mut text = String::from("# Kafka\n");
     let mut allow = |operations: &str, resource: &str, name: &str| {
-        let (principal, name) = (quoted(&format!("User:{principal}")), quoted(name));
+        let (principal, name) = (shell_word(&format!("User:{principal}")), shell_word(name));
         writeln!(text, "kafka-acls.sh --add --allow-principal {principal} {operations} --{resource} {name}")
             .expect("a String takes any text");
     };
@@ -279,7 +279,7 @@ pub fn acls(model: &Model, config: &Config, principal: &str) -> String {
 }
 
 /// A word as a shell reads it.
-fn quoted(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+,@:".contains(c));
     if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -16,6 +16,7 @@ use super::Format;
 use super::shared::runtime;
 use crate::demo::{self, DemoError, Load, Request, Scene};
 use crate::error::{Exit, chain};
+use crate::grants::shell_word;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -143,7 +144,7 @@ fn farewell(place: &Place, took: Duration) -> anyhow::Result<String> {
     match place {
         Place::Kept(dir) => {
             let settings = std::fs::read_to_string(dir.join("entail.yaml")).context("reading entail.yaml back")?;
-            let dir = quoted(dir);
+            let dir = shell_word(&dir.display().to_string());
             text.push_str(&format!("\nThe files are in {dir}: crm.db, shop.db, shipping.db, rules.yaml, and entail.yaml:\n\n"));
             text.extend(settings.lines().map(|line| format!("    {line}\n")));
             text.push_str(&format!(
@@ -167,13 +168,6 @@ The files were temporary and are removed. What to try next:
         ),
     }
     Ok(text)
-}
-
-/// A path as a shell reads it.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+,@".contains(c));
-    if is_plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn finished(mut document: Map<String, Value>, place: &Place, told: &Result<(), DemoError>, took: Duration) -> Value {

@@ -1,7 +1,10 @@
 //! Statements that count and page through rows, without locks.
 
 use super::writes::value_bind;
-use super::{Bind, Builder, Dialect, ListColumn, Selection, Statement, TableRef, as_text, conditions, equals, fitting, quote, transpose};
+use super::{
+    Bind, Builder, Conditions, Dialect, ListColumn, Listed, Selection, Statement, TableRef, as_text, conditions, equals, fitting, quote,
+    transpose,
+};
 
 /// Where a page of rows begins.
 pub(crate) struct Page<'a> {
@@ -112,6 +115,17 @@ pub(crate) fn marks(dialect: Dialect, tables: &[&TableRef]) -> Option<Statement>
 /// The rows that carry the values, as `FROM` text that ends in a condition.
 fn matching(dialect: Dialect, selection: &Selection<'_>) -> Option<(Builder, String)> {
     let Selection { table, by, keys, when, .. } = selection;
+    let (builder, listed, on) = by_keys(dialect, (table, by), when, keys)?;
+    Some((builder, format!("{} JOIN {} AS t ON {on}", listed.from, table.quoted)))
+}
+
+/// A list of keys, and the condition that a row carries one of them. `None` if none fits the columns.
+pub(super) fn by_keys(
+    dialect: Dialect,
+    (table, by): (&TableRef, &[String]),
+    when: Conditions<'_>,
+    keys: &[&[String]],
+) -> Option<(Builder, Listed, String)> {
     let keys = fitting(dialect, table, by, keys);
     if keys.is_empty() {
         return None;
@@ -120,5 +134,5 @@ fn matching(dialect: Dialect, selection: &Selection<'_>) -> Option<(Builder, Str
     let listed = builder.list(transpose(table.bound(by), &keys));
     let on: Vec<String> = table.bound(by).zip(&listed.columns).map(|(column, value)| equals(dialect, column, value)).collect();
     let when = conditions(&mut builder, when);
-    Some((builder, format!("{} JOIN {} AS t ON {}{when}", listed.from, table.quoted, on.join(" AND "))))
+    Some((builder, listed, format!("{}{when}", on.join(" AND "))))
 }

@@ -1,7 +1,8 @@
 //! A look at a few rows: which values some columns hold, and how many rows hold each.
 
 use super::super::catalog::TableRef;
-use super::{Bind, Builder, Conditions, Dialect, Statement, as_text, conditions, equals, fitting, quote, transpose};
+use super::count::by_keys;
+use super::{Bind, Builder, Conditions, Dialect, Statement, as_text, conditions, quote};
 
 /// Rows above which a sample reads no more than some pages.
 const LARGE: u64 = 100_000;
@@ -55,19 +56,10 @@ pub(crate) fn fan_out(
     keys: &[&[String]],
     limit: u64,
 ) -> Option<Statement> {
-    let keys = fitting(dialect, table, columns, keys);
-    if keys.is_empty() {
-        return None;
-    }
-    let mut builder = Builder::new(dialect);
-    let listed = builder.list(transpose(table.bound(columns), &keys));
-    let on: Vec<String> = table.bound(columns).zip(&listed.columns).map(|(column, value)| equals(dialect, column, value)).collect();
-    let when = conditions(&mut builder, when);
+    let (builder, listed, on) = by_keys(dialect, (table, columns), when, keys)?;
     let sql = format!(
-        "SELECT CAST((SELECT count(*) FROM (SELECT 1 FROM {} AS t WHERE {}{when} LIMIT {limit}) AS c) AS text) FROM {}",
-        table.quoted,
-        on.join(" AND "),
-        listed.from
+        "SELECT CAST((SELECT count(*) FROM (SELECT 1 FROM {} AS t WHERE {on} LIMIT {limit}) AS c) AS text) FROM {}",
+        table.quoted, listed.from
     );
     Some(builder.done(format!("counting rows of {} by parent", table.table_name()), sql))
 }
