@@ -21,6 +21,7 @@
 //! | [`grants`], [`inspect`] | the least rights that rules need; what live servers say about the rules | |
 //! | [`startup`], [`commands`] | from settings to an engine; the command line | |
 //! | [`feed`], [`stage`] | a change feed for SQLite and an in-process broker, for the demo and tests | |
+//! | [`scenario`] | what a test beside the rules says, and whether it holds | |
 //! | [`demo`] | the story that `entail demo` tells, and its load | |
 //!
 //! # Invariants
@@ -59,6 +60,7 @@ pub mod release;
 pub mod replay;
 mod resolve;
 pub mod rules;
+pub mod scenario;
 pub mod sink;
 mod source;
 pub mod stage;

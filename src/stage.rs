@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
+use sqlx::sqlite::SqlitePool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{BatchSettings, Config, DEFAULT_KEEP, DeadLetterSettings, Kafka};
-use crate::feed::{FedTable, Feed, FeedError};
+use crate::feed::{Feed, FeedError, log};
 use crate::sink::{Access, Location};
 
 /// How often a feed looks for changes.
@@ -61,19 +61,13 @@ impl Stage {
 
     async fn service(&mut self, service: &str, tables: &str, partitions: i32) -> Result<(), StageError> {
         let path = self.path(service);
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .busy_timeout(Duration::from_secs(10));
-        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
-        sqlx::raw_sql(AssertSqlSafe(tables.to_owned())).execute(&pool).await?;
-        let tables = fed_tables(&pool).await?;
-        for table in &tables {
-            self.cluster.create_topic(&format!("{service}.main.{}", table.name), partitions, 1)?;
+        let pool = log::open(&path).await?;
+        log::execute(&pool, tables).await?;
+        let feed = Feed::open(&path, service, &self.brokers()).await?;
+        for topic in feed.topics() {
+            self.cluster.create_topic(&topic, partitions, 1)?;
         }
         self.cluster.create_topic(&format!("{service}.message"), 1, 1)?;
-        let feed = Feed::open(&path, service, tables, &self.brokers()).await?;
         self.feeds.push(tokio::spawn(feed.run(EVERY, self.stop.clone())));
         self.pools.insert((*service).to_owned(), pool);
         Ok(())
@@ -120,10 +114,7 @@ impl Stage {
     /// # Errors
     /// Those of the file.
     pub async fn execute(&self, service: &str, sql: &str) -> Result<(), StageError> {
-        let pool = self.pool(service)?;
-        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *transaction).await?;
-        transaction.commit().await?;
+        log::execute(self.pool(service)?, sql).await?;
         Ok(())
     }
 
@@ -132,9 +123,7 @@ impl Stage {
     /// # Errors
     /// Those of the file.
     pub async fn rows(&self, service: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, StageError> {
-        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(self.pool(service)?).await?;
-        let texts = rows.iter().map(|row| (0..row.len()).map(|index| row.try_get_unchecked(index)).collect::<Result<_, _>>());
-        Ok(texts.collect::<Result<_, _>>()?)
+        Ok(log::rows(self.pool(service)?, sql).await?)
     }
 
     /// One number of a service's database.
@@ -161,27 +150,4 @@ impl Stage {
             pool.close().await;
         }
     }
-}
-
-async fn fed_tables(pool: &SqlitePool) -> Result<Vec<FedTable>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT m.name, c.name, c.pk FROM sqlite_schema AS m JOIN pragma_table_info(m.name) AS c
-         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name NOT LIKE 'entail_%' ORDER BY m.name, c.cid",
-    )
-    .fetch_all(pool)
-    .await?;
-    let mut tables: Vec<FedTable> = Vec::new();
-    for row in rows {
-        let (table, column, place): (String, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if tables.last().is_none_or(|last| last.name != table) {
-            tables.push(FedTable { name: table, key: Vec::new(), columns: Vec::new() });
-        }
-        if let Some(last) = tables.last_mut() {
-            if place > 0 {
-                last.key.push(column.clone());
-            }
-            last.columns.push(column);
-        }
-    }
-    Ok(tables)
 }

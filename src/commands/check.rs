@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Format;
-use super::shared::{Allowed, Global, bar, failed, runtime, wrapped};
+use super::shared::{Allowed, Global, bar, counted, failed, runtime, wrapped};
 use crate::config::Config;
 use crate::error::Exit;
 use crate::grants;
@@ -125,11 +125,6 @@ fn contents(rules: &RuleSet) -> String {
     let entities = if rules.entities.len() == 1 { "entity" } else { "entities" };
     let (references, replicas) = (counted(rules.references.len(), "reference"), counted(rules.replicas.len(), "replica"));
     format!("{} {entities}, {references}, {replicas}", rules.entities.len())
-}
-
-/// `1 error`, `2 errors`.
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn connected(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit> {

@@ -22,6 +22,7 @@ mod schema;
 mod shared;
 mod shell;
 mod status;
+mod test;
 mod undo;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -65,6 +66,9 @@ enum Command {
     /// Draw the rules: what hangs on what, and what a delete can reach.
     #[command(after_help = EXIT_CODES)]
     Graph(graph::Arguments),
+    /// Play the tests beside the rules: given rows, a change, and what must be left.
+    #[command(after_help = EXIT_CODES)]
+    Test(test::Arguments),
     /// What a change of rules means: exits 1 if the new ones may do more than the old ones.
     #[command(after_help = EXIT_CODES)]
     Diff(diff::Arguments),
@@ -98,7 +102,7 @@ enum Command {
     /// What is kept of removed rows.
     #[command(after_help = EXIT_CODES)]
     Archive(archive::Arguments),
-    /// Print the JSON Schema of the rules or of the settings, for editors.
+    /// Print the JSON Schema of rules, settings or tests, for editors.
     #[command(after_help = EXIT_CODES)]
     Schema(schema::Arguments),
     /// Print the completions for a shell.
@@ -117,12 +121,13 @@ enum Command {
 /// # Errors
 /// What could not be done, with its causes.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
-    let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_));
+    let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_) | Command::Test(_));
     telemetry::start(cli.log_format, if quiet { "error,librdkafka=off,rdkafka=off" } else { "info,sqlx=error" });
     let global = shared::Global { config: cli.config, rules: cli.rules };
     match cli.command {
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Graph(arguments) => graph::run(&global, &arguments),
+        Command::Test(arguments) => test::run(&global, &arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Run(arguments) => run::run(&global, &arguments),
         Command::Replay(arguments) => replay::run(&global, &arguments),

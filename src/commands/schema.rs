@@ -1,4 +1,4 @@
-//! `entail schema`: JSON Schemas of both files, for editors.
+//! `entail schema`: JSON Schemas of the files, for editors.
 
 use clap::{Args, ValueEnum};
 
@@ -11,6 +11,8 @@ enum Of {
     Rules,
     /// entail.yaml.
     Settings,
+    /// Tests of rules.
+    Tests,
 }
 
 #[derive(Debug, Args)]
@@ -26,6 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
         match arguments.of {
             Of::Rules => include_str!("../schema/rules.json"),
             Of::Settings => include_str!("../schema/settings.json"),
+            Of::Tests => include_str!("../schema/tests.json"),
         }
     );
     Exit::Done

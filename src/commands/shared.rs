@@ -237,3 +237,8 @@ pub(super) fn parse_root(text: &str) -> Result<(String, Key), String> {
     let parsed = text.split_once(':').and_then(|(entity, key)| Some((entity.to_owned(), ledger::parse_key(key)?)));
     parsed.ok_or_else(|| format!("`{text}` is not ENTITY:KEY, as in crm.customer:42"))
 }
+
+/// `1 error`, `2 errors`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -117,7 +117,7 @@ fn section<'n, 'f>(file: &Fields<'n, 'f>, key: &str, problems: &mut Vec<Diagnost
     (1..).zip(items.unwrap_or_default()).collect()
 }
 
-fn check_version(node: &Node<'_>, problems: &mut Vec<Diagnostic>) {
+pub(crate) fn check_version(node: &Node<'_>, problems: &mut Vec<Diagnostic>) {
     if matches!(node.value, Value::Number("1")) {
         return;
     }

@@ -1,6 +1,6 @@
 //! A rules path to the texts of its files. The only part of the rules that touches the disk.
 //!
-//! A directory stands for its own `*.yaml` and `*.yml`, sorted by name; other files, hidden ones and directories below it are left alone
+//! A directory stands for its own `*.yaml` and `*.yml`, sorted by name; other files, tests (`*.test.yaml`), hidden ones and directories below it are left alone
 //! (a mounted ConfigMap keeps its versions in hidden directories). A file that is named outright is read whatever it is called.
 
 use std::fs::{self, File};
@@ -54,7 +54,18 @@ fn listed(directory: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn is_rules_file(path: &Path) -> bool {
     let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-    !hidden && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml"))
+    !hidden && !is_tests_file(path) && is_yaml(path)
+}
+
+/// Whether a file holds tests of rules: it is named `*.test.yaml` or `*.test.yml`.
+#[must_use]
+pub fn is_tests_file(path: &Path) -> bool {
+    let is_test = |stem: &str| stem.to_ascii_lowercase().ends_with(".test");
+    is_yaml(path) && path.file_stem().and_then(|stem| stem.to_str()).is_some_and(is_test)
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml"))
 }
 
 fn read(path: &Path, problems: &mut Vec<Diagnostic>) -> Option<SourceFile> {

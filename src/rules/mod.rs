@@ -16,9 +16,10 @@ mod load;
 pub(crate) mod suggest;
 pub(crate) mod syntax;
 
+pub(crate) use check::check_version;
 pub use check::{Checked, check};
 pub use diagnostic::{Diagnostic, Related, Severity, render_json, render_text};
-pub use load::load;
+pub use load::{is_tests_file, load};
 pub use syntax::SourceFile;
 
 /// Index of an entity in its rule set.

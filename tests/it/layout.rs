@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules from top to bottom: each may use those before it, and itself.
-const ORDER: [&str; 33] = [
+const ORDER: [&str; 34] = [
     "error",
     "value",
     "backoff",
@@ -36,6 +36,7 @@ const ORDER: [&str; 33] = [
     "inspect",
     "feed",
     "stage",
+    "scenario",
     "demo",
     "commands",
 ];

@@ -35,6 +35,7 @@ mod released;
 mod replay;
 mod rescued;
 mod rewound;
+mod scenarios;
 mod support;
 mod torture;
 mod two_roots;
