@@ -301,7 +301,8 @@ fn is_by_reference(text: &str) -> bool {
     text.starts_with("${") && text.ends_with('}')
 }
 
-fn has_password(url: &str) -> bool {
+/// Whether a secret stands in an url in clear.
+pub(crate) fn has_password(url: &str) -> bool {
     let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or(""));
     let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
     let in_user = user.split_once(':').is_some_and(|(_, password)| !password.is_empty() && !is_by_reference(password));

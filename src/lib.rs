@@ -19,6 +19,7 @@
 //! | [`worker`], [`replay`] | the loop; the same stages over old records | |
 //! | [`undo`], [`release`] | whole cascades, put back from the archive; what a latch holds back | |
 //! | [`grants`], [`inspect`] | the least rights that rules need; what live servers say about the rules | |
+//! | [`init`] | rules proposed from catalogs, names and values | |
 //! | [`startup`], [`commands`] | from settings to an engine; the command line | |
 //! | [`feed`], [`stage`] | a change feed for SQLite and an in-process broker, for the demo and tests | |
 //! | [`scenario`] | what a test beside the rules says, and whether it holds | |
@@ -51,6 +52,7 @@ pub mod error;
 pub mod feed;
 pub mod grants;
 pub mod graph;
+pub mod init;
 pub mod inspect;
 pub mod ledger;
 pub mod model;

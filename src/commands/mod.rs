@@ -12,6 +12,7 @@ mod check;
 mod demo;
 mod diff;
 mod graph;
+mod init;
 mod migrate;
 mod pause;
 mod promote;
@@ -63,6 +64,9 @@ enum Command {
     /// Check the rules; with `--connect` against every server that they touch.
     #[command(after_help = EXIT_CODES)]
     Check(check::Arguments),
+    /// Write rules, settings, grants and connectors from what is in the databases; nothing is overwritten.
+    #[command(after_help = EXIT_CODES)]
+    Init(init::Arguments),
     /// Draw the rules: what hangs on what, and what a delete can reach.
     #[command(after_help = EXIT_CODES)]
     Graph(graph::Arguments),
@@ -121,11 +125,12 @@ enum Command {
 /// # Errors
 /// What could not be done, with its causes.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
-    let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_) | Command::Test(_));
+    let quiet = matches!(cli.command, Command::Demo(_) | Command::Check(_) | Command::Test(_) | Command::Init(_));
     telemetry::start(cli.log_format, if quiet { "error,librdkafka=off,rdkafka=off" } else { "info,sqlx=error" });
     let global = shared::Global { config: cli.config, rules: cli.rules };
     match cli.command {
         Command::Check(arguments) => check::run(&global, &arguments),
+        Command::Init(arguments) => init::run(&global, &arguments),
         Command::Graph(arguments) => graph::run(&global, &arguments),
         Command::Test(arguments) => test::run(&global, &arguments),
         Command::Diff(arguments) => diff::run(&arguments),

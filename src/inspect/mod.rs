@@ -13,7 +13,7 @@ use crate::rules::RuleSet;
 mod capture;
 mod copies;
 mod data;
-mod names;
+pub(crate) mod names;
 mod native;
 mod rights;
 mod server;

@@ -106,7 +106,7 @@ pub(crate) fn stem(column: &str) -> Option<String> {
 }
 
 /// `shipToAddress` as `ship_to_address`.
-fn snake(name: &str) -> String {
+pub(crate) fn snake(name: &str) -> String {
     let mut result = String::new();
     let mut before = '_';
     for c in name.chars() {

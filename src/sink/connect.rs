@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnectOptions;
 
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
@@ -48,7 +49,30 @@ pub enum ConnectError {
     },
 }
 
+/// Where a server is, for a person or for another program; no secret is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The user.
+    pub user: String,
+    /// The database.
+    pub database: String,
+}
+
 impl Location {
+    /// Where the server is; `None` for a file, or if the url cannot be read.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        let scheme = self.url.split_once(':').map(|(scheme, _)| scheme)?;
+        let options: PgConnectOptions = self.url.parse().ok().filter(|_| ["postgres", "postgresql"].contains(&scheme))?;
+        let (host, user) = (options.get_host().to_owned(), options.get_username().to_owned());
+        let database = options.get_database().unwrap_or(&user).to_owned();
+        Some(Endpoint { host, port: options.get_port(), user, database })
+    }
+
     /// Opens a pool. Connects when first used.
     ///
     /// # Errors

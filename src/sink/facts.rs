@@ -147,7 +147,7 @@ pub async fn table_names(database: &dyn Database) -> Result<Vec<(TableName, bool
 const TABLE_NAMES: &str =
     "SELECT n.nspname::text, c.relname::text, has_schema_privilege(n.oid, 'USAGE')::text FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' ORDER BY 1, 2";
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' ORDER BY 1, 2";
 
 /// Which of these rights the role holds, in their order.
 ///

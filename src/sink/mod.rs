@@ -18,7 +18,7 @@ mod sqlite;
 pub mod statement;
 
 pub use catalog::{Column, ForeignKey, NativeAction, ReplicaIdentity, TableRef};
-pub use connect::{Access, ConnectError, Location};
+pub use connect::{Access, ConnectError, Endpoint, Location};
 pub use statement::{Bind, Dialect, Statement};
 
 /// One row of a result: texts, `None` for NULL, in the order of the statement's columns.

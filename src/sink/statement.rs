@@ -18,7 +18,7 @@ mod writes;
 pub(crate) use archive::{ArchiveLabels, archive, note_after};
 pub(crate) use count::{Page, marks, number, page, size};
 pub(in crate::sink) use count::{has_heirs, mark};
-pub(crate) use sample::{Sample, fan_out, sample};
+pub(crate) use sample::{Sample, bounds, fan_out, sample};
 pub(crate) use writes::{Touched, delete, insert_new, update, upsert};
 
 /// How SQL is written.

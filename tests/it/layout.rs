@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules from top to bottom: each may use those before it, and itself.
-const ORDER: [&str; 34] = [
+const ORDER: [&str; 35] = [
     "error",
     "value",
     "backoff",
@@ -34,6 +34,7 @@ const ORDER: [&str; 34] = [
     "replay",
     "startup",
     "inspect",
+    "init",
     "feed",
     "stage",
     "scenario",

@@ -15,6 +15,7 @@ mod guards;
 mod halts;
 mod history;
 mod in_process;
+mod init;
 mod key_changes;
 mod key_corpus;
 mod large;

@@ -63,3 +63,11 @@ pub(crate) fn fan_out(
     );
     Some(builder.done(format!("counting rows of {} by parent", table.table_name()), sql))
 }
+
+/// The least and the greatest value of a column of numbers.
+pub(crate) fn bounds(dialect: Dialect, table: &TableRef, column: &str) -> Statement {
+    let builder = Builder::new(dialect);
+    let name = quote(column);
+    let sql = format!("SELECT CAST(min({name}) AS text), CAST(max({name}) AS text) FROM {}", table.quoted);
+    builder.done(format!("reading the bounds of {}", table.table_name()), sql)
+}
