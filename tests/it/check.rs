@@ -19,6 +19,7 @@ use crate::support::worker::entail;
 mod cases;
 mod many;
 mod reversed;
+mod sqlite;
 
 use cases::{Bad, Topic, cases};
 
