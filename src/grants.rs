@@ -12,6 +12,7 @@ use crate::ledger;
 use crate::model::Model;
 use crate::rules::{OnDelete, OnUpdate, TableName};
 use crate::sink::facts::{Privilege, Right};
+use crate::sink::spelling::{name, table_name};
 use crate::sink::{Dialect, TableRef};
 
 /// What a right is needed for.
@@ -160,103 +161,6 @@ pub fn in_words(table: &TableName, rights: &[&Right]) -> String {
     format!("{} ON {}", privileges.into_iter().map(one).collect::<Vec<_>>().join(", "), table_name(table))
 }
 
-pub(crate) fn table_name(table: &TableName) -> String {
-    match &table.schema {
-        Some(schema) => format!("{}.{}", name(schema), name(&table.table)),
-        None => name(&table.table),
-    }
-}
-
-/// An identifier for a person to paste: in quotes only where it needs them.
-pub(crate) fn name(name: &str) -> String {
-    let is_plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && !RESERVED.contains(&name);
-    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
-
-/// Words that PostgreSQL takes for its own where a name is wanted (appendix C of its manual, "reserved").
-const RESERVED: [&str; 78] = [
-    "all",
-    "analyse",
-    "analyze",
-    "and",
-    "any",
-    "array",
-    "as",
-    "asc",
-    "asymmetric",
-    "authorization",
-    "binary",
-    "both",
-    "case",
-    "cast",
-    "check",
-    "collate",
-    "column",
-    "concurrently",
-    "constraint",
-    "create",
-    "cross",
-    "current_date",
-    "current_role",
-    "current_time",
-    "current_user",
-    "default",
-    "deferrable",
-    "desc",
-    "distinct",
-    "do",
-    "else",
-    "end",
-    "except",
-    "false",
-    "fetch",
-    "for",
-    "foreign",
-    "freeze",
-    "from",
-    "full",
-    "grant",
-    "group",
-    "having",
-    "in",
-    "initially",
-    "inner",
-    "intersect",
-    "into",
-    "is",
-    "join",
-    "lateral",
-    "leading",
-    "left",
-    "like",
-    "limit",
-    "natural",
-    "not",
-    "null",
-    "offset",
-    "on",
-    "only",
-    "or",
-    "order",
-    "outer",
-    "placing",
-    "primary",
-    "references",
-    "right",
-    "select",
-    "table",
-    "then",
-    "to",
-    "trailing",
-    "union",
-    "unique",
-    "user",
-    "using",
-    "when",
-];
-
 /// The access that the group needs in Kafka, as commands of Kafka's own tool.
 #[must_use]
 pub fn acls(model: &Model, config: &Config, principal: &str) -> String {
@@ -282,17 +186,4 @@ pub fn acls(model: &Model, config: &Config, principal: &str) -> String {
 pub(crate) fn shell_word(text: &str) -> String {
     let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+,@:".contains(c));
     if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_quoted_where_they_must_be() {
-        assert_eq!(
-            [name("orders"), name("Order"), name("order"), name("a\"b"), name("1a")],
-            ["orders", "\"Order\"", "\"order\"", "\"a\"\"b\"", "\"1a\""]
-        );
-    }
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Subject;
 use crate::databases::DatabaseId;
-use crate::grants::table_name;
 use crate::model::{Code, Problem};
 use crate::rules::{Entity, EntityId, OnUpdate};
 use crate::sink::facts::{Facts, Privilege, Published};
+use crate::sink::spelling::table_name;
 use crate::sink::{Dialect, TableRef};
 
 pub(super) fn judge(subject: &Subject<'_>) -> Vec<Problem> {
@@ -81,14 +81,14 @@ fn published(subject: &Subject<'_>, facts: &Facts, id: EntityId, entity: &Entity
     if complaints.is_empty() {
         let message = format!("no publication holds `{}`, so no event tells of its rows", table.table_name());
         let publication = facts.published.first().map_or("dbz_publication", |one| one.publication.as_str());
-        let hint = format!("ALTER PUBLICATION {} ADD TABLE {name}", crate::grants::name(publication));
+        let hint = format!("ALTER PUBLICATION {} ADD TABLE {name}", crate::sink::spelling::name(publication));
         return Some(Problem::new(Code::NotPublished, &entity.name, message, hint));
     }
     if complaints.iter().any(Option::is_none) { None } else { complaints.swap_remove(0) }
 }
 
 fn complaint(subject: &Subject<'_>, one: &Published, id: EntityId, entity: &Entity, table: &TableRef) -> Option<Problem> {
-    let (publication, name) = (crate::grants::name(&one.publication), table_name(&table.table_name()));
+    let (publication, name) = (crate::sink::spelling::name(&one.publication), table_name(&table.table_name()));
     let all = format!("ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate')");
     let is_copied = subject.rules.replicas.iter().any(|copy| copy.of == id);
     let lacks = |operation| !one.operations.contains(&operation);

@@ -2,9 +2,9 @@
 
 use super::Subject;
 use crate::databases::DatabaseId;
-use crate::grants::{name, table_name};
 use crate::model::{Code, Problem};
 use crate::rules::{EntityId, OnDelete};
+use crate::sink::spelling::{name, table_name};
 use crate::sink::{ForeignKey, NativeAction};
 
 pub(super) fn judge(subject: &Subject<'_>) -> Vec<Problem> {

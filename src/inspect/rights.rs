@@ -8,6 +8,7 @@ use crate::grants::{self, Needs, Purpose};
 use crate::model::{Code, Problem};
 use crate::rules::TableName;
 use crate::sink::facts::{self, Facts, Privilege, Right};
+use crate::sink::spelling;
 
 pub(super) async fn judge(subject: &Subject<'_>) -> Vec<Problem> {
     let Some(model) = &subject.model else { return Vec::new() };
@@ -46,7 +47,7 @@ fn missing_rights<'a>(database: &str, facts: &Facts, needs: &Needs, missing: imp
             Purpose::Undo => (Code::MissingUndoRight, "`entail undo` needs"),
         };
         let message = format!("role `{}` lacks {what}, which {need}", facts.role);
-        Problem::new(code, format!("{database}.{table}"), message, format!("GRANT {what} TO {}", grants::name(&facts.role)))
+        Problem::new(code, format!("{database}.{table}"), message, format!("GRANT {what} TO {}", spelling::name(&facts.role)))
     };
     by_table.into_iter().map(one).collect()
 }
@@ -64,7 +65,7 @@ fn needless(subject: &Subject<'_>, id: DatabaseId, facts: &Facts, needs: &Needs)
     }
     let database = &subject.databases.handle(id).name;
     let one = |(table, privileges): (&TableName, Vec<&str>)| {
-        let (what, name, role) = (privileges.join(", "), grants::table_name(table), grants::name(&facts.role));
+        let (what, name, role) = (privileges.join(", "), spelling::table_name(table), spelling::name(&facts.role));
         Problem::new(
             Code::NeedlessRight,
             format!("{database}.{table}"),

@@ -17,7 +17,7 @@ pub(super) fn judge(subject: &Subject<'_>) -> Vec<Problem> {
             problems.push(Problem::new(Code::Standby, name, message, "name the primary in the url"));
         } else if facts.is_read_only && is_written {
             let message = format!("transactions of role `{}` begin read-only", facts.role);
-            let hint = format!("ALTER ROLE {} RESET default_transaction_read_only", crate::grants::name(&facts.role));
+            let hint = format!("ALTER ROLE {} RESET default_transaction_read_only", crate::sink::spelling::name(&facts.role));
             problems.push(Problem::new(Code::ReadOnly, name, message, hint));
         }
         if facts.is_superuser {

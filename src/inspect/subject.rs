@@ -108,9 +108,9 @@ impl<'a> Subject<'a> {
             let near = || nearest(&table.table, names.iter().map(|(name, _)| name.table.as_str()));
             match elsewhere {
                 Some((name, false)) => {
-                    let schema = crate::grants::name(name.schema.as_deref().unwrap_or_default());
+                    let schema = crate::sink::spelling::name(name.schema.as_deref().unwrap_or_default());
                     let role = self.facts.get(&id).map_or("entail", |facts| facts.role.as_str());
-                    problem.hint = format!("GRANT USAGE ON SCHEMA {schema} TO {}", crate::grants::name(role));
+                    problem.hint = format!("GRANT USAGE ON SCHEMA {schema} TO {}", crate::sink::spelling::name(role));
                 }
                 Some((name, true)) => problem.hint = format!("did you mean `{name}`?"),
                 None => problem.hint = near().map_or(problem.hint.clone(), |near| format!("did you mean `{near}`?")),

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Subject;
 use crate::databases::DatabaseId;
-use crate::grants::table_name;
 use crate::model::{Code, Problem};
 use crate::rules::{OnDelete, OnUpdate, TableName};
 use crate::sink::facts::Privilege;
+use crate::sink::spelling::table_name;
 
 /// What the rules do to the rows of tables.
 fn deeds(subject: &Subject<'_>) -> BTreeMap<(DatabaseId, TableName), BTreeSet<Privilege>> {
@@ -41,7 +41,7 @@ pub(super) fn judge(subject: &Subject<'_>) -> Vec<Problem> {
             let mut found = |code, message: String, hint: String| problems.push(Problem::new(code, &place, message, hint));
             let name = table_name(&table.table_name());
             if of_table.has_row_security {
-                let role = crate::grants::name(&facts.role);
+                let role = crate::sink::spelling::name(&facts.role);
                 let message = format!("row security applies to role `{}`: a row that it hides would look gone", facts.role);
                 found(Code::RowSecurity, message, format!("ALTER ROLE {role} BYPASSRLS, or ALTER TABLE {name} DISABLE ROW LEVEL SECURITY"));
             }
@@ -63,7 +63,11 @@ pub(super) fn judge(subject: &Subject<'_>) -> Vec<Problem> {
             }
             for rule in &of_table.rules {
                 let message = format!("rule `{rule}` rewrites statements that change rows here");
-                found(Code::RewriteRule, message, format!("DROP RULE {} ON {name}, or write it as a trigger", crate::grants::name(rule)));
+                found(
+                    Code::RewriteRule,
+                    message,
+                    format!("DROP RULE {} ON {name}, or write it as a trigger", crate::sink::spelling::name(rule)),
+                );
             }
         }
     }

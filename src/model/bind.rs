@@ -9,7 +9,7 @@ use crate::databases::{DatabaseId, Databases};
 use crate::graph::{Edge, EdgeDraft, Graph, Node, Origin, TargetId};
 use crate::rules::suggest::nearest;
 use crate::rules::{EntityId, OnDelete, OnUpdate, Reference, ReferenceId, Replica, ReplicaId, RuleSet, TableName, When};
-use crate::sink::{Access, Column, ReplicaIdentity, TableRef};
+use crate::sink::{Access, Column, ReplicaIdentity, TableRef, spelling};
 use crate::value::{Comparability, comparable};
 
 pub(crate) type Table = Option<(DatabaseId, TableRef)>;
@@ -251,7 +251,7 @@ impl Binder<'_> {
                 Code::Unindexed,
                 &place,
                 format!("no index of `{}` begins with ({}): every batch scans the table", child.table_name(), reference.columns.join(", ")),
-                format!("CREATE INDEX CONCURRENTLY ON {} ({})", child.table_name(), reference.columns.join(", ")),
+                spelling::create_index(self.databases.handle(child_database).database.dialect(), &child, &reference.columns),
             );
         }
         let on_delete = self.action(&place, &child, reference)?;
@@ -323,7 +323,7 @@ impl Binder<'_> {
                 Code::NotLogged,
                 place,
                 format!("the replica identity of `{}` does not log {what}: its delete events would invent them", parent.table_name()),
-                format!("ALTER TABLE {} REPLICA IDENTITY FULL", parent.table_name()),
+                format!("ALTER TABLE {} REPLICA IDENTITY FULL", spelling::table_name(&parent.table_name())),
             );
         }
     }

@@ -14,6 +14,7 @@ mod connect;
 pub mod facts;
 pub(crate) mod image;
 mod postgres;
+pub(crate) mod spelling;
 mod sqlite;
 pub mod statement;
 

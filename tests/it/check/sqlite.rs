@@ -170,7 +170,13 @@ const CASES: &[Bad] = &[
         says: "access: read",
         ..GOOD
     },
-    Bad { name: "a missing index", then: "DROP INDEX orders_customer", found: &[Code::Unindexed], says: "(customer_id)", ..GOOD },
+    Bad {
+        name: "a missing index",
+        then: "DROP INDEX orders_customer",
+        found: &[Code::Unindexed],
+        says: "CREATE INDEX orders_customer_id ON orders (customer_id)",
+        ..GOOD
+    },
     Bad {
         name: "an index that serves others",
         then: "DROP INDEX orders_customer; CREATE INDEX both ON orders (country_code, customer_id)",
