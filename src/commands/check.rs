@@ -141,12 +141,12 @@ fn connected(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit> {
     runtime.shutdown_timeout(Duration::from_secs(2));
     match arguments.format {
         Format::Text => {
-            print!("{}{}", rules::render_text(&read.problems, &read.files), text(&report));
+            print!("{}{}", rules::render_text(&read.problems, &read.files), text(&report, &rules::places(&read.files)));
             println!("{}: {}; {}", config.rules.display(), contents(rules), summary(&report));
         }
         Format::Json => {
             let own: Value = serde_json::from_str(&rules::render_json(&read.problems, &read.files)).unwrap_or_default();
-            println!("{:#}", json_of(&report, &own));
+            println!("{:#}", json_of(&report, &own, &rules::places(&read.files)));
         }
     }
     Ok(exit(&report, !read.problems.is_empty()))
@@ -167,10 +167,13 @@ fn exit(report: &Report, rules_have_warnings: bool) -> Exit {
     }
 }
 
-fn text(report: &Report) -> String {
+/// Files and lines by name.
+type Places = BTreeMap<String, (String, usize)>;
+
+fn text(report: &Report, places: &Places) -> String {
     let mut text = String::new();
     for (weight, problem) in &report.problems {
-        text += &problem_text(*weight, problem);
+        text += &problem_text(*weight, problem, places);
         text.push('\n');
     }
     if !report.fans.is_empty() {
@@ -180,10 +183,11 @@ fn text(report: &Report) -> String {
     text
 }
 
-fn problem_text(weight: Weight, problem: &Problem) -> String {
+fn problem_text(weight: Weight, problem: &Problem, places: &Places) -> String {
     let head = format!("{}[{}]: {}: {}", weight.as_str(), problem.code.name(), problem.place, problem.message);
     let hint = format!("= help: {}", problem.hint);
-    format!("{}\n{}\n", wrapped(&head, "", "       "), wrapped(&hint, "  ", "          "))
+    let place = places.get(&problem.place).map_or(String::new(), |(file, line)| format!(" --> {file}:{line}\n"));
+    format!("{}\n{place}{}\n", wrapped(&head, "", "       "), wrapped(&hint, "  ", "          "))
 }
 
 fn fans(fans: &[Fan]) -> String {
@@ -210,11 +214,12 @@ fn summary(report: &Report) -> String {
     )
 }
 
-fn json_of(report: &Report, rules: &Value) -> Value {
+fn json_of(report: &Report, rules: &Value, places: &Places) -> Value {
     let problem = |(weight, problem): &(Weight, Problem)| {
+        let at = places.get(&problem.place);
         json!({
             "severity": weight.as_str(), "code": problem.code.name(), "place": problem.place,
-            "message": problem.message, "hint": problem.hint,
+            "file": at.map(|(file, _)| file), "line": at.map(|(_, line)| line), "message": problem.message, "hint": problem.hint,
         })
     };
     let fan = |fan: &Fan| {

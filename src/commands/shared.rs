@@ -97,7 +97,7 @@ impl Start {
         let model = startup::bind(rules.clone(), databases).await?;
         startup::ledgers(&model, self.migrate).await?;
         if self.is_worker {
-            self.look(&model).await?;
+            self.look(&model, &config.kafka.group).await?;
         }
         let topics = model.topics.keys().cloned().collect();
         let cluster = startup::kafka(config, topics, self.patience, !self.allow.contains(&Code::NoTopic)).await?;
@@ -105,6 +105,8 @@ impl Start {
         let (model, newcomers) = startup::newcomers(model, config, self.is_worker).await?;
         let engine = startup::engine(model, newcomers, config);
         if self.is_worker {
+            let failed = |source| StartError::Database { service: "that keeps the ledger".to_owned(), source };
+            inspect::note_tables(&engine.model, &config.kafka.group).await.map_err(failed)?;
             startup::look_back(&engine).await?;
         }
         Ok(engine)
@@ -113,9 +115,9 @@ impl Start {
 
 impl Start {
     /// The cheap part of `check --connect`: a wrong set-up is refused before the first event is read.
-    async fn look(&self, model: &Model) -> Result<(), StartError> {
+    async fn look(&self, model: &Model, group: &str) -> Result<(), StartError> {
         let (mut errors, mut unreachable) = (Vec::new(), None);
-        for (weight, problem) in inspect::at_start(model, &self.allow).await {
+        for (weight, problem) in inspect::at_start(model, group, &self.allow).await {
             match weight {
                 Weight::Error if problem.code == Code::Unreachable => unreachable = Some(problem),
                 Weight::Error => errors.push(problem),

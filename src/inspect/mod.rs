@@ -13,6 +13,7 @@ use crate::rules::RuleSet;
 mod capture;
 mod copies;
 mod data;
+mod drift;
 pub(crate) mod names;
 mod native;
 mod rights;
@@ -22,6 +23,7 @@ mod tables;
 mod topics;
 
 pub use data::{Fan, Spread};
+pub use drift::note as note_tables;
 use subject::{Known, Subject};
 
 /// How closely to look.
@@ -84,11 +86,12 @@ const JUDGES: [fn(&Subject<'_>) -> Vec<Problem>; 6] =
     [server::judge, tables::judge, capture::judge, native::judge, names::judge, copies::judge];
 
 /// The cheap part, for a start: a fixed number of questions to each catalog, whatever the number of tables.
-pub async fn at_start(model: &Model, allow: &BTreeSet<Code>) -> Vec<(Weight, Problem)> {
+pub async fn at_start(model: &Model, group: &str, allow: &BTreeSet<Code>) -> Vec<(Weight, Problem)> {
     let mut problems = model.warnings.clone();
     let subject = Subject::of(model, &mut problems).await;
     problems.extend(JUDGES.iter().flat_map(|judge| judge(&subject)));
     problems.extend(rights::judge(&subject).await);
+    problems.extend(drift::judge(model, group).await);
     weighed(problems, allow)
 }
 

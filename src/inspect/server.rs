@@ -55,5 +55,6 @@ pub(super) async fn ledgers(subject: &Subject<'_>, config: &Config) -> Vec<Probl
         })),
         Err(error) => problems.push(super::subject::refusal("the ledger", &error)),
     }
+    problems.extend(super::drift::judge(model, &config.kafka.group).await);
     problems
 }

@@ -9,6 +9,7 @@ use crate::sink::{Database, Row, Session, SinkError, Statement};
 use crate::value::{Cell, Key};
 
 mod archive;
+mod checked;
 mod clock;
 mod known;
 mod latches;
@@ -25,6 +26,7 @@ pub use archive::{
     Archived, Below, Choice, Images, Left, Stump, Told, Uprooted, archived, cascades, cascades_below, cascades_beside, images_of, left,
     left_to_undo, mark_undone, uprooted,
 };
+pub use checked::{Checked, checked, note_checked};
 pub use clock::{Clock, clock};
 pub use known::{Known, forget_references, known_references, note_references, promote};
 pub use latches::{EVERYTHING, GAP, Latch, PAUSE, PAUSED, charge, latches, latches_now, release, shut, windows};
@@ -42,6 +44,7 @@ pub const TABLES: &[&str] = &[
     "entail_allowances",
     "entail_archive",
     "entail_cascades",
+    "entail_checked",
     "entail_decisions",
     "entail_identity",
     "entail_latches",
@@ -148,7 +151,7 @@ pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError
         Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
         Err(other) => return Err(other),
     };
-    if version == "7" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
+    if version == "8" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
 }
 
 /// Forgets what is older than it need be: row images past their time, key changes that are done.

@@ -178,6 +178,7 @@ codes! {
         NoParents "no-parents" Error "most sampled rows of the child have no parent: is it the wrong table or column?" "check `parent` and `columns`; rows that really are orphans go by `entail verify`"
         Orphans "orphans" Warning "some sampled rows of the child have no parent" "they stay until their parent's key has an event"
         FanOut "fan-out" Warning "one parent has more rows than `limits.rows_per_event`: its delete would shut the reference" "raise the limit, if that is meant"
+        Drifted "drifted" Warning "a table is not what it was when the group last started" "see that the rules still mean what they say; the next start takes it as it is"
         NewReference "new-reference" Note "the group has not run with this reference yet: it begins in shadow" "entail promote NAME, when its counts are what you expect"
     }
     "Native foreign keys" {

@@ -133,6 +133,26 @@ fn mode(what: &str, node: &Node<'_>, problems: &mut Vec<Diagnostic>) -> Option<M
     fields::word(node, what, "unknown-mode", &MODES, problems)
 }
 
+/// Where each entity, reference and replica begins, by name: its file and line.
+#[must_use]
+pub fn places(files: &[SourceFile]) -> BTreeMap<String, (String, usize)> {
+    let mut places = BTreeMap::new();
+    for file in files {
+        let Some(Node { value: Value::Map(sections), .. }) = syntax::parse(file, &mut Vec::new()) else { continue };
+        for section in sections.iter().filter(|section| section.key.value.written() != Some("limits")) {
+            let Value::List(items) = &section.value.value else { continue };
+            for item in items {
+                let Value::Map(entries) = &item.value else { continue };
+                let name =
+                    entries.iter().find(|entry| entry.key.value.written() == Some("name")).and_then(|entry| entry.value.value.written());
+                let line = 1 + file.text.get(..item.spot.start).map_or(0, |before| before.matches('\n').count());
+                places.extend(name.map(|name| (name.to_owned(), (file.name.clone(), line))));
+            }
+        }
+    }
+    places
+}
+
 /// How messages name an item of a list: by its name if it has one that can be read, else by its number.
 fn title(node: &Node<'_>, kind: &str, index: usize) -> String {
     let entries = match &node.value {

@@ -17,7 +17,7 @@ pub(crate) mod suggest;
 pub(crate) mod syntax;
 
 pub(crate) use check::check_version;
-pub use check::{Checked, check};
+pub use check::{Checked, check, places};
 pub use diagnostic::{Diagnostic, Related, Severity, render_json, render_text};
 pub use load::{is_tests_file, load};
 pub use syntax::SourceFile;

@@ -188,6 +188,22 @@ impl TableRef {
         &self.replica_identity
     }
 
+    /// What it is, in lines that can be held against those of another day.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let column = |column: &Column| {
+            let null = if column.nullable { "" } else { " NOT NULL" };
+            let default = column.default.as_ref().map_or(String::new(), |default| format!(" DEFAULT {default}"));
+            format!("column {} {:?}{null}{default}", column.name, column.kind)
+        };
+        let mut lines: Vec<String> = self.columns.iter().map(column).collect();
+        lines.push(format!("primary key ({})", self.primary_key.join(", ")));
+        lines.extend(self.unique.iter().filter(|key| **key != self.primary_key).map(|key| format!("unique ({})", key.join(", "))));
+        lines.push(format!("replica identity {:?}", self.replica_identity));
+        lines.sort();
+        lines
+    }
+
     /// Whether other tables inherit from it.
     #[must_use]
     pub fn has_heirs(&self) -> bool {

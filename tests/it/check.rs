@@ -8,7 +8,7 @@ use entail::inspect::{self, Options, Report};
 use entail::model::{Code, Problem, Weight};
 use entail::rules::{self, RuleSet, Severity, SourceFile};
 use entail::sink::facts::Right;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::bed::Bed;
 use crate::support::kafka;
@@ -332,6 +332,42 @@ async fn h78_check_names_a_reference_that_is_new_to_the_group() {
     postgres::execute(&good.shop, &ran).await;
     let all = ["line_order", "note_customer", "order_country", "order_customer", "profile_customer", "reader_customer"];
     assert_eq!(new().await, all.into_iter().map(str::to_owned).collect());
+}
+
+/// Issue 5, item 1: what was checked is kept, and what is another since is told at the next check and the next start, with the rule's line.
+#[tokio::test(flavor = "multi_thread")]
+async fn h74_what_changed_since_the_last_start_is_told_once() {
+    let good = Good::make().await;
+    let (dir, _) = good.config(&good.rules(""), &[&good.crm, &good.shop], |text| text + "new_references: as_written\n");
+    let config = dir.path().join("entail.yaml");
+    let drifted = async || -> Vec<Value> {
+        let (_, stdout, stderr) = entail(&config, &["check", "--connect", "--sample", "0", "--no-kafka", "--format", "json"]).await;
+        let told: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
+        let all = told["problems"].as_array().expect("a list").iter();
+        all.filter(|one| one["code"] == "drifted").cloned().collect()
+    };
+    let run = async || {
+        let (code, stdout, stderr) = entail(&config, &["run", "--until-end"]).await;
+        assert_eq!(code, 0, "{stdout}{stderr}");
+        stderr
+    };
+    assert_eq!(drifted().await, Vec::<Value>::new(), "of a group that never started nothing is another");
+    assert!(!run().await.contains("drifted"));
+    assert_eq!(drifted().await, Vec::<Value>::new());
+    postgres::execute(&good.shop, "ALTER TABLE notes ADD mood text; ALTER TABLE notes ALTER state SET DEFAULT 'new'").await;
+    postgres::execute(&good.crm, "ALTER TABLE customers REPLICA IDENTITY FULL").await;
+    let told = drifted().await;
+    let places: Vec<&str> = told.iter().filter_map(|one| one["place"].as_str()).collect();
+    assert_eq!(places, ["crm.customer", "shop.note"], "{told:#?}");
+    let said = told[1]["message"].as_str().expect("a message");
+    assert!(said.contains("column mood Text") && said.contains("column state Text DEFAULT 'new'::text"), "{said}");
+    let line = 1 + RULES.lines().position(|line| line.contains("name: shop.note,")).expect("it is there");
+    assert_eq!(
+        (told[1]["line"].as_u64(), told[1]["file"].as_str().is_some_and(|file| file.ends_with("rules.yaml"))),
+        (Some(line as u64), true)
+    );
+    assert!(run().await.contains("drifted"), "a start says so");
+    assert_eq!(drifted().await, Vec::<Value>::new(), "and takes it as it is");
 }
 
 /// Issue 5, line 5: whatever is taken away of the grants is missed by name.
