@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::databases::DatabaseId;
-use crate::graph::{EdgeId, Graph, TargetId};
+use crate::graph::{EdgeId, TargetId};
 use crate::model::Model;
 use crate::plan::{ChildRow, Collected, Expansion, Need, Root, Scope};
 use crate::rules::OnDelete;
@@ -198,24 +198,24 @@ pub(crate) async fn flags(database: &dyn Database, table: &TableRef, columns: &[
 }
 
 /// Fewer missing keys than this say nothing about the table as a whole.
-const SUSPICIOUS_KEYS: usize = 100;
+pub(crate) const SUSPICIOUS_KEYS: usize = 100;
 
-/// Targets of which many keys were asked, none is there, and the table has no row at all: a truncated, fresh or wrong database looks like
-/// this (H67). Their references are shut rather than believed.
-pub(crate) async fn empty_parents(model: &Model, graph: &Graph, presence: &Presence) -> Result<BTreeSet<TargetId>, Trouble> {
-    let mut missing: BTreeMap<TargetId, (usize, bool)> = BTreeMap::new();
-    for ((target, _), present) in &presence.answers {
-        let (count, any) = missing.entry(*target).or_default();
-        *count += 1;
+/// Targets of which many keys were asked, none is there, and the table has no row at all, with these keys: a truncated, fresh or wrong database
+/// looks like this (H67).
+pub(crate) async fn empty_parents(model: &Model, presence: &Presence) -> Result<BTreeMap<TargetId, Vec<Key>>, Trouble> {
+    let mut missing: BTreeMap<TargetId, (Vec<Key>, bool)> = BTreeMap::new();
+    for ((target, key), present) in &presence.answers {
+        let (keys, any) = missing.entry(*target).or_default();
+        keys.push(key.clone());
         *any |= present;
     }
-    let mut empty = BTreeSet::new();
-    for (target, _) in missing.into_iter().filter(|(_, (count, any))| *count >= SUSPICIOUS_KEYS && !any) {
-        let bound = model.table(graph.target(target).entity);
+    let mut empty = BTreeMap::new();
+    for (target, (keys, _)) in missing.into_iter().filter(|(_, (keys, any))| keys.len() >= SUSPICIOUS_KEYS && !any) {
+        let bound = model.table(model.graph.target(target).entity);
         let database = &model.databases.handle(bound.database).database;
         let rows = database.read(&statement::has_rows(database.dialect(), &bound.table)).await?;
         if rows.first().and_then(|row| row.first()).is_some_and(|flag| flag.as_deref() == Some("false")) {
-            empty.insert(target);
+            empty.insert(target, keys);
         }
     }
     Ok(empty)

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::job::{Failure, Job};
 use crate::databases::DatabaseId;
-use crate::graph::TargetId;
+use crate::graph::{EdgeId, TargetId};
+use crate::ledger;
 use crate::plan::Plan;
-use crate::resolve::{Asked, Presence, Trouble};
+use crate::resolve::{self, Asked, Presence, Trouble};
 use crate::rules::EntityId;
 use crate::sink::{SinkError, TableRef, statement};
 use crate::watch;
@@ -27,6 +28,25 @@ impl Job<'_> {
             watch::compare(self.model, &parents, &handle.database.read(&statement).await?)?;
         }
         Ok(())
+    }
+
+    /// References to tables that are empty, of which many keys are missing: rather shut than believed. What was removed from there by a cascade of our
+    /// own is missing for a reason.
+    pub(super) async fn at_empty_parents(&mut self, presence: &Presence) -> Result<Vec<EdgeId>, Failure> {
+        let mut doubtful = Vec::new();
+        for (target, keys) in resolve::empty_parents(self.model, presence).await? {
+            let columns = self.model.graph.target(target);
+            let removed = if self.model.graph.key_target(columns.entity) == target {
+                let (database, name) = (self.model.database_of(columns.entity), &self.model.graph.node(columns.entity).name);
+                ledger::removed(&*self.model.databases.handle(database).database, &self.engine.owner.group, name, &keys).await?
+            } else {
+                BTreeSet::new()
+            };
+            if keys.iter().filter(|key| !removed.contains(key)).count() >= resolve::SUSPICIOUS_KEYS {
+                doubtful.extend(self.edges_at(target).into_iter().filter(|edge| !self.is_looked_at(*edge)));
+            }
+        }
+        Ok(doubtful)
     }
 
     /// The targets of which some key is missing, by database. What is shut already is not believed anyway.

@@ -184,10 +184,7 @@ impl Job<'_> {
         let (confirmed, presence) = self.look_again(&collected).await?;
         let confirmed = judged.hold_back_the_unproven(self, &collected, confirmed).await?;
         let bounds = self.bounds().await?;
-        let empty = resolve::empty_parents(self.model, &self.model.graph, &presence).await?;
-        let doubtful = empty.into_iter().flat_map(|target| self.edges_at(target));
-        let doubtful: Vec<EdgeId> = doubtful.filter(|edge| !self.is_looked_at(*edge)).collect();
-        for edge in doubtful {
+        for edge in self.at_empty_parents(&presence).await? {
             self.shut(edge, "empty-parent", "every parent asked for is missing and the parent's table has no rows at all");
         }
         let bounds = Bounds { latched: self.latched.clone(), ..bounds };
@@ -283,7 +280,7 @@ impl Job<'_> {
     }
 
     /// Whether a person looks at what this reference would do, or has looked and let that much go.
-    fn is_looked_at(&self, edge: EdgeId) -> bool {
+    pub(super) fn is_looked_at(&self, edge: EdgeId) -> bool {
         let is_rehearsed = matches!(self.authority, Authority::Rehearsal { scope: rehearsed } if rehearsed == scope(self.model, edge));
         is_rehearsed || self.allowed.contains_key(&self.model.graph.edge(edge).name)
     }

@@ -1,12 +1,12 @@
 //! The archive as undo reads it: which cascades there were, and their rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{cell, int, number, query, read_key, some, text};
 use crate::change::SourcePosition;
 use crate::sink::statement::{Bind, Dialect, over_list};
-use crate::sink::{Database, Row, Session, SinkError, Statement};
+use crate::sink::{Database, Fault, Row, Session, SinkError, Statement};
 use crate::value::Key;
 
 /// Which cascades are meant. What is `None` or empty does not restrict; all that is given must hold.
@@ -416,6 +416,25 @@ pub async fn images_of(
         Ok(Some((key, Images { removed, open, uprooted: number(what, row, 3)?, others: number(what, row, 4)? })))
     };
     query(session, statement).await?.iter().filter_map(|row| read(row).transpose()).collect()
+}
+
+/// Those of these keys of an entity whose rows were removed by a cascade and not put back, as far as the archive goes back; none where the
+/// entity's database keeps no ledger.
+///
+/// # Errors
+/// Those of the database.
+pub async fn removed(database: &dyn Database, group: &str, entity: &str, keys: &[Key]) -> Result<BTreeSet<Key>, SinkError> {
+    let sql = "SELECT DISTINCT a.row_key FROM {list} JOIN entail_archive AS a ON a.entity = $2 AND a.row_key = {c0}
+        WHERE a.group_id = $1 AND a.action = 'delete' AND a.undone_at IS NULL";
+    let (listed, binds) = (some(keys.iter().map(super::key_text)), vec![text(group), text(entity)]);
+    let Some(statement) = over_list(database.dialect(), "reading what was removed", sql, vec![listed], binds) else {
+        return Ok(BTreeSet::new());
+    };
+    match database.read(&statement).await {
+        Ok(rows) => Ok(rows.iter().filter_map(|row| read_key(cell(row, 0))).collect()),
+        Err(SinkError::Database { fault: Fault::UnknownObject | Fault::Privilege, .. }) => Ok(BTreeSet::new()),
+        Err(other) => Err(other),
+    }
 }
 
 /// Notes that archived rows were put back, in the transaction that does so, and says so in the audit.

@@ -24,7 +24,7 @@ mod undone;
 
 pub use archive::{
     Archived, Below, Choice, Images, Left, Stump, Told, Uprooted, archived, cascades, cascades_below, cascades_beside, images_of, left,
-    left_to_undo, mark_undone, uprooted,
+    left_to_undo, mark_undone, removed, uprooted,
 };
 pub use checked::{Checked, checked, note_checked};
 pub use clock::{Clock, clock};
