@@ -15,7 +15,7 @@ use crate::databases::Databases;
 use crate::error::{Exit, chain};
 use crate::grants;
 use crate::init::files::{self, How, Placed};
-use crate::init::{self, Found, Known, Link, Options, Settings, mark};
+use crate::init::{self, Found, Known, Link, Options, Settings, Surveyed, mark};
 use crate::model::{BindError, Model};
 use crate::rules::{self, RuleSet, SourceFile, render_text};
 use crate::startup;
@@ -70,6 +70,13 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         Ok(setting) => setting,
         Err(exit) => return Ok(exit),
     };
+    if setting.config.rules.is_file() && !arguments.dry_run {
+        let rules = setting.config.rules.display();
+        eprintln!(
+            "error: the rules are one file, {rules}, and nothing is added to a file of yours\n  help: move it into a directory, name that in `rules:`, and run `entail init` again; or see what would be added with `--dry-run`"
+        );
+        return Ok(Exit::Usage);
+    }
     let known = match known(&setting.config.rules) {
         Ok(known) => known,
         Err(exit) => return Ok(exit),
@@ -127,7 +134,7 @@ async fn look_and_write(
 async fn fitting(setting: &Setting, known: &Known, databases: &Databases, found: &mut Found) -> String {
     loop {
         let written = init::text(&found.tables, &found.links, known);
-        let mut files = rules::load(&directory_of(&setting.config.rules)).unwrap_or_default();
+        let mut files = rules::load(&setting.config.rules).unwrap_or_default();
         files.push(SourceFile { name: "found.yaml".to_owned(), text: written.text.clone() });
         let Some(rules) = rules::check(&files).rules else { return written.text };
         let Err(BindError::Problems(problems)) = Model::bind(rules, databases.clone()).await else { return written.text };
@@ -145,19 +152,21 @@ async fn fitting(setting: &Setting, known: &Known, databases: &Databases, found:
     }
 }
 
-/// Where rules add up: the directory, or that of the file.
-fn directory_of(rules: &Path) -> PathBuf {
-    if !rules.is_file() {
-        return rules.to_owned();
-    }
-    rules.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
-}
-
 /// Settings as they are, with the databases that were named; or new ones.
 fn setting(global: &Global, arguments: &Arguments) -> Result<Setting, Exit> {
     let (mut new, mut given) = (BTreeMap::new(), BTreeMap::new());
     for database in &arguments.databases {
         let (service, url) = database.split_once('=').unwrap_or((database, ""));
+        if service.is_empty() || service.contains(|c: char| c.is_whitespace() || c.is_control() || ".*".contains(c)) {
+            eprintln!(
+                "error: `{service}` cannot be the name of a service\n  help: the rules write `service.entity`: a word without dots, stars and blanks"
+            );
+            return Err(Exit::Usage);
+        }
+        if new.contains_key(service) {
+            eprintln!("error: `{service}` is named twice\n  help: each service has one database");
+            return Err(Exit::Usage);
+        }
         let variable: String = service.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
         let variable = format!("{variable}_URL");
         let by_name = format!("${{env:{variable}}}");
@@ -182,6 +191,9 @@ fn setting(global: &Global, arguments: &Arguments) -> Result<Setting, Exit> {
     if let Some(text) = &text {
         // The settings' word on a service holds.
         let there = parsed(text)?;
+        for service in new.keys().filter(|service| there.databases.contains_key(*service)) {
+            eprintln!("note: {} has a database for `{service}` already, which is the one looked at", global.config.display());
+        }
         new.retain(|service, _| !there.databases.contains_key(service));
     }
     let shown = match &text {
@@ -240,10 +252,9 @@ fn write_settings(global: &Global, arguments: &Arguments, setting: &Setting, fou
     }
 }
 
-/// Rules add up over the files of a directory; beside a single file they are only found if the settings name the directory.
-fn write_rules(path: &Path, text: &str) -> anyhow::Result<Placed> {
-    let directory = directory_of(path);
-    files::place_anew(&directory, "found", text).with_context(|| format!("writing rules to {}", directory.display()))
+/// Rules add up over the files of a directory.
+fn write_rules(directory: &Path, text: &str) -> anyhow::Result<Placed> {
+    files::place_anew(directory, "found", text).with_context(|| format!("writing rules to {}", directory.display()))
 }
 
 /// Grants and connectors for all rules, as they are now.
@@ -260,7 +271,7 @@ async fn write_derived(
         placed.push(files::place(&path, text).with_context(|| format!("writing {}", path.display()))?);
         Ok(())
     };
-    let rules = match startup::read_rules(&directory_of(&setting.config.rules)) {
+    let rules = match startup::read_rules(&setting.config.rules) {
         Ok((rules, ..)) => rules,
         Err(error) => {
             failed(&error);
@@ -343,10 +354,18 @@ fn told(found: &Found, new: &[&Link], placed: &[Placed], arguments: &Arguments) 
     text
 }
 
+/// `shop.orders`, or `shop.sales.orders` in another schema than the first.
+fn table_of(table: &Surveyed) -> String {
+    match table.table.schema() {
+        "public" | "main" => format!("{}.{}", table.service, table.table.name()),
+        schema => format!("{}.{schema}.{}", table.service, table.table.name()),
+    }
+}
+
 fn json_of(found: &Found, new: &[&Link], placed: &[Placed]) -> Value {
     let link = |link: &&Link| {
         let name = |place: usize| found.tables.get(place).map(|table| &table.name);
-        let table = |place: usize| found.tables.get(place).map(|table| format!("{}.{}", table.service, table.table.name()));
+        let table = |place: usize| found.tables.get(place).map(table_of);
         let values = link.values.as_ref().map(
             |values| json!({ "asked": values.asked, "present": values.present, "missing": values.missing, "density": values.density }),
         );

@@ -182,7 +182,7 @@ fn lines(difference: &Difference) -> (String, Vec<String>) {
         Difference::Missing { entity, row } => (entity.clone(), vec![format!("- {}", shown(row))]),
         Difference::Unexpected { entity, row } => (entity.clone(), vec![format!("+ {}", shown(row))]),
         Difference::Value { entity, key, column, expected, found } => {
-            let cell = |value: &Option<String>| value.clone().unwrap_or_else(|| "null".to_owned());
+            let cell = |value: &Option<String>| value.as_deref().map_or_else(|| "null".to_owned(), quoted);
             let lines =
                 [format!("  {}", shown(key)), format!("-     {column}: {}", cell(expected)), format!("+     {column}: {}", cell(found))];
             (entity.clone(), lines.into())
@@ -198,8 +198,15 @@ fn lines(difference: &Difference) -> (String, Vec<String>) {
 
 /// A row as it is written in a test; what is null is left out.
 fn shown(row: &Row) -> String {
-    let cells: Vec<String> = row.iter().filter_map(|(column, value)| value.as_ref().map(|value| format!("{column}: {value}"))).collect();
+    let cells: Vec<String> =
+        row.iter().filter_map(|(column, value)| value.as_ref().map(|value| format!("{column}: {}", quoted(value)))).collect();
     format!("{{ {} }}", cells.join(", "))
+}
+
+/// A value as it is written in a test: in quotes where it would be read as another, or not be seen.
+fn quoted(value: &str) -> String {
+    let is_plain = !value.is_empty() && value != "null" && value.trim() == value && !value.contains(['\n', '"', ',', '{', '}', '#']);
+    if is_plain { value.to_owned() } else { Value::from(value).to_string() }
 }
 
 fn json_of(played: &[Played<'_>]) -> Value {

@@ -84,7 +84,8 @@ pub fn with_databases(settings: &str, databases: &str) -> Option<String> {
         return None;
     }
     lines.splice(place + 1..place + 1, added.iter().map(String::as_str));
-    Some(lines.join("\n") + "\n")
+    let end = if settings.contains("\r\n") { "\r\n" } else { "\n" };
+    Some(lines.join(end) + end)
 }
 
 #[cfg(test)]
@@ -107,6 +108,8 @@ mod tests {
         let settings = "version: 1\ndatabases:   # all\n    # the crm\n    crm: { url: x }\nbatch: {}\n";
         let added = with_databases(settings, "  shop: { url: y }\n").unwrap();
         assert_eq!(added, "version: 1\ndatabases:   # all\n    shop: { url: y }\n    # the crm\n    crm: { url: x }\nbatch: {}\n");
+        let windows = with_databases(&settings.replace('\n', "\r\n"), "  shop: { url: y }\n").unwrap();
+        assert_eq!(windows, added.replace('\n', "\r\n"));
         assert_eq!(with_databases("databases: { crm: { url: x } }\n", "  shop: { url: y }\n"), None);
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::databases::{DatabaseId, Databases};
-use crate::sink::{NativeAction, SinkError, TableRef};
+use crate::sink::{Fault, NativeAction, SinkError, TableRef};
 
 pub mod files;
 mod known;
@@ -66,17 +66,26 @@ pub async fn find(
     let mut survey = survey::survey(databases, services).await?;
     known.rename(&mut survey.tables);
     let failed = |error| ("a sample of rows".to_owned(), error);
-    let mut kinds = Vec::new();
+    let (mut kinds, mut unread) = (Vec::new(), BTreeSet::new());
     for pair in survey::polymorphic(&survey.tables) {
-        let found = survey::kinds(databases, &survey.tables, &pair).await.map_err(failed)?;
-        kinds.push((pair, found));
+        match survey::kinds(databases, &survey.tables, &pair).await {
+            Ok(found) => kinds.push((pair, found)),
+            // Its rows may not be read: the other columns are named all the same.
+            Err(SinkError::Database { fault: Fault::Privilege, .. }) => drop(unread.insert(pair.table)),
+            Err(error) => return Err(failed(error)),
+        }
     }
     let mut links = names::propose(&survey, &kinds);
     if options.mine {
         let mut rows = mine::Rows::new(databases, &survey.tables, options.sample);
         mine::mine(&mut rows, &mut links, tell).await.map_err(failed)?;
+        unread.append(&mut rows.unread);
     }
-    let Survey { tables, left_out, .. } = survey;
+    let Survey { tables, mut left_out, .. } = survey;
+    let unread = unread.iter().filter_map(|place| tables.get(*place));
+    left_out.extend(unread.map(|table| {
+        (format!("{}: {}", table.service, table.table.table_name()), "the role may not read its rows, which were not looked at")
+    }));
     let mut links = settle::settle(&tables, links);
     let service = |table: usize| tables.get(table).map(|table| &table.service);
     let is_kept_by_database = |link: &Link| matches!(link.why, Why::Native { .. }) && service(link.child) == service(link.parent);

@@ -20,11 +20,16 @@ const BARE: [&str; 12] = ["id", "key", "code", "no", "nr", "number", "uuid", "na
 /// Everything that native keys, kinds and names propose, with doubles.
 pub(super) fn propose(survey: &Survey, kinds: &[(Polymorphic, Vec<String>)]) -> Vec<Link> {
     let mut links = native(survey);
+    let mut mixed: BTreeSet<(usize, &String)> = BTreeSet::new();
     for (pair, kinds) in kinds {
-        links.extend(by_kind(&survey.tables, pair, kinds));
+        let found = by_kind(&survey.tables, pair, kinds);
+        // `account_type` beside `account_id` is a kind of account, as long as none of its values names a table.
+        if !found.is_empty() {
+            mixed.insert((pair.table, &pair.id));
+        }
+        links.extend(found);
     }
     let taken: BTreeSet<(usize, &String)> = links.iter().flat_map(|link| link.columns.iter().map(|column| (link.child, column))).collect();
-    let mixed: BTreeSet<(usize, &String)> = kinds.iter().map(|(pair, _)| (pair.table, &pair.id)).collect();
     let mut named = Vec::new();
     for (child, surveyed) in survey.tables.iter().enumerate() {
         for column in surveyed.table.columns().iter().filter(|column| may_point(column)) {
@@ -78,9 +83,11 @@ fn by_kind(tables: &[Surveyed], pair: &Polymorphic, kinds: &[String]) -> Vec<Lin
         let last = kind.rsplit([':', '\\', '.', '/']).next().unwrap_or(kind);
         let fits = |parent: &Surveyed| single_key(parent).is_some_and(|key| compares(key, column));
         let like = |parent: &Surveyed| likeness::likeness(&snake(last), parent.table.name()).map_or(0, |(_, worth)| worth);
-        let best = tables.iter().enumerate().filter(|(_, parent)| fits(parent)).map(|(place, parent)| (like(parent), place)).max();
-        if let Some((_, parent)) = best.filter(|(worth, _)| *worth >= 70) {
-            by_parent.entry(parent).or_default().insert(kind.clone());
+        let fitting: Vec<(u8, usize)> =
+            tables.iter().enumerate().filter(|(_, parent)| fits(parent)).map(|(place, parent)| (like(parent), place)).collect();
+        let best = fitting.iter().map(|(worth, _)| *worth).max().filter(|worth| *worth >= 70);
+        for (_, parent) in fitting.iter().filter(|(worth, _)| Some(*worth) == best) {
+            by_parent.entry(*parent).or_default().insert(kind.clone());
         }
     }
     let link = |(parent, kinds): (usize, BTreeSet<String>)| {
@@ -135,16 +142,26 @@ fn link(child: usize, columns: Vec<String>, parent: usize, parent_columns: Vec<S
 fn like(own: &Surveyed, child: usize, column: &Column, parent: usize, there: &Surveyed, stem: Option<&str>) -> Option<Likeness> {
     if child == parent {
         // A table's own name in its own column is its own number: `customers.customer_no`.
-        return stem.is_some_and(likeness::is_own_role).then_some(OWN_ROLE);
+        let roles =
+            unique_columns(there).filter_map(|key| snake(&column.name).strip_suffix(&format!("_{}", snake(&key.name))).map(str::to_owned));
+        let mut roles = roles.chain(stem.map(str::to_owned));
+        return roles.any(|role| likeness::is_own_role(&role)).then_some(OWN_ROLE);
     }
     let by_stem = stem.and_then(|stem| likeness::likeness(stem, there.table.name()));
+    // `category_slug`: the table, and a column that is unique in it.
+    let name = snake(&column.name);
+    let before = |key: &Column| name.strip_suffix(&format!("_{}", snake(&key.name))).map(str::to_owned).filter(|_| compares(key, column));
+    let by_both = unique_columns(there)
+        .filter_map(before)
+        .filter_map(|stem| likeness::likeness(&stem, there.table.name()))
+        .max_by_key(|(_, worth)| *worth);
     // `customer` alone: the type must be the key's own, or anything could be meant.
     let is_of_key = stem.is_none() && single_key(there).is_some_and(|key| key.kind == column.kind);
     let by_whole = likeness::likeness(&snake(&column.name), there.table.name()).filter(|(_, worth)| is_of_key && *worth >= 90);
     let is_same = |key: &Column| key.name.eq_ignore_ascii_case(&column.name) && compares(key, column);
     let is_telling = !BARE.contains(&snake(&column.name).as_str()) && !own.table.is_unique(std::slice::from_ref(&column.name));
     let by_key = (is_telling && unique_columns(there).any(is_same)).then_some(SAME_NAME);
-    let ways = [by_stem, by_whole.map(|(said, worth)| (said, worth - 10)), by_key];
+    let ways = [by_stem, by_both, by_whole.map(|(said, worth)| (said, worth - 10)), by_key];
     ways.into_iter().flatten().max_by_key(|(_, worth)| *worth)
 }
 
@@ -187,6 +204,7 @@ pub(super) fn single_key(surveyed: &Surveyed) -> Option<&Column> {
     surveyed.table.column(key)
 }
 
+/// A text that holds numbers could name numbers, too; nobody is proposed by that.
 pub(super) fn compares(parent: &Column, child: &Column) -> bool {
-    comparable(&parent.kind, &child.kind) != Comparability::No && parent.bytewise && child.bytewise
+    comparable(&parent.kind, &child.kind) == Comparability::Same && parent.bytewise && child.bytewise
 }

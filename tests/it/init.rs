@@ -125,6 +125,55 @@ async fn dropped_foreign_keys_are_found_by_names_and_values() {
     }
 }
 
+/// Columns that look like references and are none, and tables whose rows may not be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_looks_like_a_reference_is_none() {
+    let bed = Bed::from_env();
+    let world = World::read(include_str!("init/traps.sql"));
+    let arguments = world.lay(&bed, "traps").await;
+    for more in [&["--format", "json"][..], &["--format", "json", "--mine"]] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (code, stdout, stderr) = run(dir.path(), &arguments, more).await;
+        assert_eq!(code, 0, "{stdout}{stderr}");
+        let score = score(&world, &stdout);
+        println!("{more:?}: found {:?}, hinted {:?}, wrong hints {:?}", score.found, score.hinted, score.wrong_hints);
+        assert_eq!((score.wrong, score.found), (BTreeSet::new(), world.keys.clone()));
+    }
+    // A role that may read some tables only: the others are named, and looked at no further.
+    let role = bed.name("reader");
+    let url = arguments.iter().find_map(|one| one.strip_prefix("shop=")).expect("it was named");
+    postgres::execute(url, &format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON accounts, orders, order_lines TO {role}")).await;
+    let reader = url.replace("postgres://postgres@", &format!("postgres://{role}@"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let (code, stdout, stderr) = run(dir.path(), &["--database".to_owned(), format!("shop={reader}")], &["--mine"]).await;
+    assert!(code == 0 && stderr.contains("left out: shop: public.payments: the role may not read its rows"), "{stdout}{stderr}");
+    assert!(text(&dir.path().join("rules/found.yaml")).contains("shop.payment(account_id) -> shop.account(id)"), "{stderr}");
+    postgres::execute(url, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_added_to_is_told_before_anything_is_written() {
+    let bed = Bed::from_env();
+    let (dir, arguments) = desk(&bed).await;
+    let config = dir.path().join("entail.yaml");
+    for (service, says) in [("a b=x", "cannot be the name of a service"), ("x.y=x", "cannot be the name of a service")] {
+        let (code, _, stderr) = run(dir.path(), &["--database".to_owned(), service.to_owned()], &[]).await;
+        assert!(code == 2 && stderr.contains(says) && !config.exists(), "{stderr}");
+    }
+    let twice: Vec<String> = arguments.iter().chain(&arguments).cloned().collect();
+    let (code, _, stderr) = run(dir.path(), &twice, &[]).await;
+    assert!(code == 2 && stderr.contains("is named twice") && !config.exists(), "{stderr}");
+    // Rules that are one file, which no other file is read beside.
+    let url = arguments[1].split_once('=').expect("an url").1;
+    let settings =
+        format!("version: 1\nrules: mine.yaml\nkafka: {{ brokers: x:1, group: g }}\ndatabases:\n  accounts: {{ url: \"{url}\" }}\n");
+    std::fs::write(&config, &settings).expect("settings");
+    std::fs::write(dir.path().join("mine.yaml"), "version: 1\n").expect("rules");
+    let (code, _, stderr) = run(dir.path(), &[], &[]).await;
+    assert!(code == 2 && stderr.contains("the rules are one file"), "{stderr}");
+    assert_eq!((text(&config), dir.path().join("found.yaml").exists()), (settings, false));
+}
+
 /// Names and values of the schema of the tenants, in a directory of its own.
 async fn desk(bed: &Bed) -> (tempfile::TempDir, Vec<String>) {
     let arguments = World::read(WORLDS[1].1).lay(bed, "desk").await;
