@@ -175,7 +175,7 @@ fn follow(first: &Move, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruli
     let mut current = first;
     let mut visited = BTreeSet::from([first.from.clone()]);
     loop {
-        let Some(to) = &current.to else { return Ruling::Park("the new key could not be read") };
+        let Some(to) = &current.to else { return Ruling::Park("the new key is null, or could not be read") };
         let next =
             moves.iter().filter(|one| one.from == *to && later(one, current)).reduce(|best, one| if later(best, one) { one } else { best });
         if present(to) {

@@ -195,7 +195,9 @@ databases:
             (self.count("shop", "SELECT count(*) FROM pg_class WHERE relname = 'entail_progress'").await > 0).then_some(())
         })
         .await;
-        wait_for(&format!("{records} records to be durable"), DEADLINE, async || (self.durable("shop").await >= records).then_some(()))
+        // A parked root is a row of the ledger: some thousand records a second at the least.
+        let deadline = DEADLINE.max(Duration::from_secs(u64::try_from(records / 500).unwrap_or(0)));
+        wait_for(&format!("{records} records to be durable"), deadline, async || (self.durable("shop").await >= records).then_some(()))
             .await;
     }
 
@@ -203,7 +205,8 @@ databases:
     pub(crate) async fn until_caught_up(&self) {
         let wanted = self.bed.high_watermarks(&self.topic).await.values().sum();
         self.until_durable(wanted).await;
-        wait_for("the parcels' ledger to be there too", DEADLINE, async || (self.durable("shipping").await >= wanted).then_some(())).await;
+        let deadline = DEADLINE.max(Duration::from_secs(u64::try_from(wanted / 500).unwrap_or(0)));
+        wait_for("the parcels' ledger to be there too", deadline, async || (self.durable("shipping").await >= wanted).then_some(())).await;
     }
 
     /// Customers 1 to `all`, each with an order and two parcels of it; then customers 1 to `gone` really go, and the events of all this are
