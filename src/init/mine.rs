@@ -91,12 +91,15 @@ impl<'d> Rows<'d> {
         Ok(keys)
     }
 
-    /// How full the parent is of numbers between the least and the greatest that the child names; 0 for what is not a number.
+    /// How full the parent is of numbers between the least and the greatest that the child names; 0 for what is not a number. Numbers within a key of
+    /// several columns begin anew with each, so they count as without gaps.
     async fn density(&mut self, link: &Link, keys: &[Key]) -> Result<u8, SinkError> {
-        let ([column], Some((least, greatest))) = (link.parent_columns.as_slice(), range(keys)) else {
-            // Of several columns one is like as not a number, and the others narrow it.
-            return Ok(0);
-        };
+        let parent = self.tables.get(link.parent).map(|parent| &parent.table);
+        let last = parent.zip(link.parent_columns.last()).and_then(|(table, column)| table.column(column));
+        if link.parent_columns.len() > 1 {
+            return Ok(if last.is_some_and(|column| matches!(column.kind, ColumnType::Int(_))) { 100 } else { 0 });
+        }
+        let ([column], Some((least, greatest))) = (link.parent_columns.as_slice(), range(keys)) else { return Ok(0) };
         let Some((from, to, rows)) = self.bounds(link.parent, column).await? else { return Ok(0) };
         if greatest < from || least > to {
             return Ok(0);
@@ -266,7 +269,7 @@ async fn by_values(rows: &mut Rows<'_>, standing: &Standing, child: usize, colum
                 Link { child, columns, parent, parent_columns, when: None, why, by_name: 0, values: None, confidence: 0, needs: None };
             let Some(values) = rows.look(&link).await?.filter(|values| values.asked >= 3 && values.share() >= 95) else { continue };
             let span = rows.span(&link).await?;
-            if let Some(confidence) = by_values_alone(&link, here, &values, span, is_unique) {
+            if let Some(confidence) = by_values_alone(here, &values, span, is_unique) {
                 found.push((span, Link { values: Some(values), confidence, ..link }));
             }
         }
@@ -287,10 +290,9 @@ async fn by_values(rows: &mut Rows<'_>, standing: &Standing, child: usize, colum
 }
 
 /// How likely a reference is of which only the values tell.
-fn by_values_alone(link: &Link, here: &Column, values: &Inclusion, span: i128, is_unique: bool) -> Option<u8> {
-    let is_numbered = link.columns.len() > 1 && matches!(here.kind, ColumnType::Int(_));
+fn by_values_alone(here: &Column, values: &Inclusion, span: i128, is_unique: bool) -> Option<u8> {
     let says_so = likeness::names(&here.name).is_some();
-    let confidence = match (values.density < 50 && !is_numbered, says_so) {
+    let confidence = match (values.density < 50, says_so) {
         (true, _) if values.asked >= TELLING => 75,
         (true, true) if values.asked >= 5 => 70,
         // Few values are in many a list of codes.

@@ -12,6 +12,8 @@ use crate::value::{Comparability, comparable};
 
 /// What a column of the same name as a parent's unique column is worth: `isbn` and `isbn`.
 const SAME_NAME: Likeness = ("both columns have this name", 80);
+/// What columns of the same names as a parent's key are worth: numbers of lines are called alike in many tables.
+const SAME_NAMES: Likeness = ("both tables have these columns", 60);
 /// A role in the same table.
 const OWN_ROLE: Likeness = ("the name is that of a role in the same table", 75);
 /// Names of columns that say nothing about whose they are.
@@ -117,7 +119,8 @@ fn by_name(tables: &[Surveyed], child: usize, column: &Column) -> Vec<Link> {
         if let Some(key) = target(surveyed, column).filter(|key| (parent, &key.name) != (child, &column.name)) {
             links.push(link(child, vec![column.name.clone()], parent, vec![key.name.clone()], (said, worth)));
         } else if let Some((columns, key)) = composite(own, surveyed, column) {
-            links.push(link(child, columns, parent, key, (said, worth)));
+            let like = if columns == key && worth < SAME_NAMES.1 { SAME_NAMES } else { (said, worth) };
+            links.push(link(child, columns, parent, key, like));
         }
     }
     links
