@@ -109,7 +109,10 @@ async fn look_and_write(
             return Ok(Exit::Unavailable);
         }
     };
-    let text = fitting(setting, known, databases, &mut found).await;
+    let text = match fitting(setting, known, databases, &mut found).await {
+        Ok(text) => text,
+        Err(exit) => return Ok(exit),
+    };
     let new: Vec<&Link> = found.links.iter().filter(|link| !known.has(&found.tables, link)).collect();
     let mut placed = Vec::new();
     if arguments.dry_run {
@@ -130,14 +133,27 @@ async fn look_and_write(
     Ok(Exit::Done)
 }
 
-/// The rules' text. What the databases do not allow yet becomes a comment, with what has to be done first.
-async fn fitting(setting: &Setting, known: &Known, databases: &Databases, found: &mut Found) -> String {
+/// The rules' text. What rules or databases do not allow yet becomes a comment, with what has to be done first.
+async fn fitting(setting: &Setting, known: &Known, databases: &Databases, found: &mut Found) -> Result<String, Exit> {
+    for link in &mut found.links {
+        if let Some(parent) = found.tables.get(link.parent).filter(|parent| known.lacks_topic(&parent.name)) {
+            link.needs = Some(format!("give `{}` a topic in the rules, by which its changes are told", parent.name));
+        }
+    }
     loop {
         let written = init::text(&found.tables, &found.links, known);
         let mut files = rules::load(&setting.config.rules).unwrap_or_default();
         files.push(SourceFile { name: "found.yaml".to_owned(), text: written.text.clone() });
-        let Some(rules) = rules::check(&files).rules else { return written.text };
-        let Err(BindError::Problems(problems)) = Model::bind(rules, databases.clone()).await else { return written.text };
+        if written.names.is_empty() {
+            return Ok(written.text);
+        }
+        let checked = rules::check(&files);
+        let Some(rules) = checked.rules else {
+            eprint!("{}", render_text(&checked.diagnostics, &files));
+            eprintln!("error: what was found does not go with the rules as they are; nothing was written");
+            return Err(Exit::Usage);
+        };
+        let Err(BindError::Problems(problems)) = Model::bind(rules, databases.clone()).await else { return Ok(written.text) };
         let mut has_changed = false;
         for problem in problems {
             let link = written.names.get(&problem.place).and_then(|place| found.links.get_mut(*place));
@@ -147,7 +163,7 @@ async fn fitting(setting: &Setting, known: &Known, databases: &Databases, found:
             }
         }
         if !has_changed {
-            return written.text;
+            return Ok(written.text);
         }
     }
 }
@@ -336,7 +352,7 @@ fn told(found: &Found, new: &[&Link], placed: &[Placed], arguments: &Arguments) 
         );
     }
     for (table, why) in &found.left_out {
-        text += &format!("left out: {table}: {why}\n");
+        text += &format!("left out: {}: {why}\n", init::one_line(table));
     }
     for Placed { path, how } in placed {
         let how = match how {

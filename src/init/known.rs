@@ -13,6 +13,8 @@ pub(super) const MARK: &str = "# found: ";
 pub struct Known {
     /// Entities by service and table.
     entities: BTreeMap<(String, TableName), String>,
+    /// Entities without a topic.
+    without_topic: BTreeSet<String>,
     /// Names of everything.
     names: BTreeSet<String>,
     /// Child, columns, parent and columns, by names.
@@ -34,6 +36,7 @@ impl Known {
         let lines = files.iter().flat_map(|file| file.text.lines());
         Self {
             entities: entities.collect(),
+            without_topic: rules.entities.iter().filter(|one| one.topic.is_none()).map(|one| one.name.clone()).collect(),
             names: names.chain(rules.replicas.iter().map(|one| one.name.clone())).collect(),
             references: rules.references.iter().map(ends).collect(),
             marks: lines.filter_map(|line| line.trim_start().strip_prefix(MARK)).map(|mark| mark.trim_end().to_owned()).collect(),
@@ -59,6 +62,12 @@ impl Known {
     #[must_use]
     pub fn has_entity(&self, name: &str) -> bool {
         self.entities.values().any(|known| known == name)
+    }
+
+    /// Whether the rules have an entity of this name that nothing tells of.
+    #[must_use]
+    pub fn lacks_topic(&self, name: &str) -> bool {
+        self.without_topic.contains(name)
     }
 
     /// Whether the name is taken.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::likeness::{self, Likeness};
-use super::survey::{Polymorphic, Survey};
+use super::survey::{Polymorphic, Survey, may_stand_in_rules};
 use super::{Link, Surveyed, Why};
 use crate::inspect::names::snake;
 use crate::rules::TableName;
@@ -47,7 +47,8 @@ pub(super) fn propose(survey: &Survey, kinds: &[(Polymorphic, Vec<String>)]) -> 
 
 /// Columns whose values could be keys of other rows.
 pub(super) fn may_point(column: &Column) -> bool {
-    column.kind.is_key_type()
+    may_stand_in_rules(&column.name)
+        && column.kind.is_key_type()
         && !column.generated
         && !column.identity
         && column.default.as_deref().is_none_or(|default| !default.starts_with("nextval("))
@@ -59,6 +60,9 @@ fn native(survey: &Survey) -> Vec<Link> {
         let place = |name: &TableName| survey.tables.iter().position(|one| one.database == *database && one.table.table_name() == *name);
         for key in keys {
             let (Some(child), Some(parent)) = (place(&key.child), place(&key.parent)) else { continue };
+            if !key.columns.iter().chain(&key.parent_columns).all(|name| may_stand_in_rules(name)) {
+                continue;
+            }
             let (name, sets) = (key.name.clone(), key.sets.clone());
             links.push(Link {
                 child,
@@ -198,7 +202,8 @@ pub(super) fn composite(child: &Surveyed, parent: &Surveyed, named: &Column) -> 
 
 /// Columns that are unique by themselves.
 pub(super) fn unique_columns(surveyed: &Surveyed) -> impl Iterator<Item = &Column> {
-    surveyed.table.columns().iter().filter(|column| surveyed.table.is_unique(std::slice::from_ref(&column.name)))
+    let is_unique = |column: &&Column| surveyed.table.is_unique(std::slice::from_ref(&column.name));
+    surveyed.table.columns().iter().filter(move |column| may_stand_in_rules(&column.name) && is_unique(column))
 }
 
 /// The key, if it is one column.

@@ -79,15 +79,15 @@ fn is_tool(table: &str) -> bool {
 
 fn take(survey: &mut Survey, service: &str, database: DatabaseId, table: TableRef, facts: &Facts) {
     let full = format!("{service}: {}", table.table_name());
-    if table.name().contains(['.', '*']) || table.schema().contains(['.', '*']) {
-        survey.left_out.push((full, "its name has a dot or a star in it, which the rules do not allow"));
+    if [table.name(), table.schema()].iter().any(|name| name.contains('.') || !may_stand_in_rules(name)) {
+        survey.left_out.push((full, "the rules do not allow such a name: it has a dot, a star, a control character or an outer blank"));
         return;
     }
-    let not_null = |columns: &&Vec<String>| columns.iter().all(|name| table.column(name).is_some_and(|column| !column.nullable));
-    let key = match table.primary_key() {
-        [] => table.unique_keys().iter().find(not_null).cloned().unwrap_or_default(),
-        key => key.to_vec(),
+    let fits = |columns: &&Vec<String>| {
+        columns.iter().all(|name| may_stand_in_rules(name) && table.column(name).is_some_and(|column| !column.nullable))
     };
+    let primary = table.primary_key().to_vec();
+    let key = std::iter::once(&primary).filter(|key| !key.is_empty()).chain(table.unique_keys()).find(fits).cloned().unwrap_or_default();
     if key.is_empty() {
         survey.left_out.push((full, "it has no key"));
         return;
@@ -96,6 +96,11 @@ fn take(survey: &mut Survey, service: &str, database: DatabaseId, table: TableRe
         singular(&snake(table.name())).chars().map(|c| if c.is_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect();
     let rows = facts.tables.get(&table.table_name()).and_then(|facts| facts.rows);
     survey.tables.push(Surveyed { name: format!("{service}.{clean}"), service: service.to_owned(), database, table, key, rows });
+}
+
+/// Whether the rules allow it as the name of a table, a schema or a column.
+pub(super) fn may_stand_in_rules(name: &str) -> bool {
+    !name.is_empty() && name.trim() == name && name.len() <= 255 && !name.contains(|c: char| c.is_control() || c == '*')
 }
 
 /// Tables of one name in several schemas are told apart by the schema.
@@ -135,9 +140,13 @@ pub(super) fn polymorphic(tables: &[Surveyed]) -> Vec<Polymorphic> {
     for (place, surveyed) in tables.iter().enumerate() {
         for column in surveyed.table.columns() {
             let name = snake(&column.name);
+            if !may_stand_in_rules(&column.name) {
+                continue;
+            }
             let Some(stem) = KIND_ENDS.iter().find_map(|end| name.strip_suffix(end)) else { continue };
             let is_id = |other: &&crate::sink::Column| {
                 other.name != column.name
+                    && may_stand_in_rules(&other.name)
                     && other.kind.is_key_type()
                     && crate::inspect::names::stem(&other.name).as_deref() == Some(stem)
                     && snake(&other.name) != stem

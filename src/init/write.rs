@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::known::MARK;
-use super::{Known, Link, Surveyed, Why, mark};
+use super::{Known, Link, Surveyed, Why, mark, one_line};
 use crate::inspect::names::{snake, stem};
 use crate::sink::{Endpoint, NativeAction};
 
@@ -110,7 +110,7 @@ impl Writer<'_> {
     fn reference(&mut self, place: usize, link: &Link) -> Option<String> {
         let (child, parent) = (self.tables.get(link.child)?, self.tables.get(link.parent)?);
         let mut lines = format!("  {MARK}{}\n", mark(self.tables, link));
-        lines += &format!("  # {}\n", reason(link));
+        lines += &format!("  # {}\n", one_line(&reason(link)));
         if let Some(values) = link.values.as_ref().filter(|values| values.present < values.asked) {
             let examples: Vec<String> = values.missing.iter().map(|value| crate::rules::diagnostic::shown(value)).collect();
             lines += &format!("  # without a parent, for example: {}\n", examples.join("; "));
@@ -118,7 +118,7 @@ impl Writer<'_> {
         if matches!(link.why, Why::Native { .. }) && child.service == parent.service {
             lines += "  # The database enforces it itself, as long as both tables stay in it.\n";
         }
-        lines += &link.needs.iter().map(|needs| format!("  # first: {needs}\n")).collect::<String>();
+        lines += &link.needs.iter().map(|needs| format!("  # first: {}\n", one_line(needs))).collect::<String>();
         lines += &format!("  - name: {}\n", word(&self.name(place, link)));
         lines += &format!("    child: {}\n    columns: {}\n", word(&child.name), list(&link.columns));
         if let Some((column, values)) = &link.when {

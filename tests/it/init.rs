@@ -151,6 +151,31 @@ async fn what_only_looks_like_a_reference_is_none() {
     postgres::execute(url, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
+/// Names and values that would be lines of their own in a file, or more than text on a terminal.
+#[tokio::test(flavor = "multi_thread")]
+async fn h95_what_stands_in_the_databases_writes_no_rules() {
+    let bed = Bed::from_env();
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = bed.create_database("odd").await;
+    let sql = "CREATE TABLE customers (id bigint PRIMARY KEY);
+        CREATE TABLE \"od\nd\" (id bigint PRIMARY KEY, customer_id bigint);
+        CREATE TABLE notes (id bigint PRIMARY KEY, owner_type text NOT NULL, owner_id bigint NOT NULL, \"customer\nid: x_customer_id\" bigint);
+        INSERT INTO customers VALUES (1);
+        INSERT INTO notes VALUES (1, E'x\n  - name: evil\n    on_delete: cascade\n#\\u001b[31m:Customer', 1, 1);";
+    postgres::execute(&url, sql).await;
+    let (code, stdout, stderr) = run(dir.path(), &["--database".to_owned(), format!("crm={url}")], &["--mine"]).await;
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    let rules = text(&dir.path().join("rules/found.yaml"));
+    assert!(rules.contains("# found: crm.note(owner_id) where owner_type is x\\u{a}"), "{rules}");
+    assert!(rules.lines().all(|line| !line.contains("evil") || line.contains("# found:") || line.contains("when:")), "{rules}");
+    assert!(stderr.contains("left out: crm: public.od\\u{a}d: the rules do not allow such a name"), "{stderr}");
+    assert!(!rules.contains('\u{1b}') && !stderr.contains('\u{1b}'), "{stderr}");
+    let (code, stdout, stderr) = entail(&dir.path().join("entail.yaml"), &["check"]).await;
+    assert!(code == 0 || code == 1, "{stdout}{stderr}");
+    let (code, _, stderr) = run(dir.path(), &[], &["--mine"]).await;
+    assert!(code == 0 && stderr.contains("nothing new was found"), "{stderr}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_added_to_is_told_before_anything_is_written() {
     let bed = Bed::from_env();
@@ -324,4 +349,23 @@ async fn h98_a_password_goes_into_no_file() {
     assert!(code == 2 && stderr.contains("no database was named"), "{stderr}");
     let (code, _, stderr) = run(none.path(), &["--database".to_owned(), "crm".to_owned()], &[]).await;
     assert!(code == 2 && stderr.contains("CRM_URL"), "{stderr}");
+}
+
+/// A parent that the rules have without a topic: what points at it waits for one, and the rules stay sound.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_without_a_topic_keeps_its_references_as_comments() {
+    let bed = Bed::from_env();
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = bed.create_database("quiet").await;
+    postgres::execute(&url, "CREATE TABLE a (id bigint PRIMARY KEY); CREATE TABLE b (id bigint PRIMARY KEY, a_id bigint NOT NULL)").await;
+    let config = dir.path().join("entail.yaml");
+    std::fs::create_dir(dir.path().join("rules")).expect("a directory");
+    std::fs::write(dir.path().join("rules/own.yaml"), "version: 1\nentities:\n  - { name: crm.a, table: a, key: id }\n").expect("rules");
+    let settings = format!("version: 1\nrules: rules\nkafka: {{ brokers: x:1, group: g }}\ndatabases:\n  crm: {{ url: \"{url}\" }}\n");
+    std::fs::write(&config, settings).expect("settings");
+    let (code, _, stderr) = run(dir.path(), &[], &[]).await;
+    assert_eq!(code, 0, "{stderr}");
+    assert!(text(&dir.path().join("rules/found.yaml")).contains("  # first: give `crm.a` a topic in the rules"), "{stderr}");
+    let (code, stdout, stderr) = entail(&config, &["check"]).await;
+    assert!(code == 0 || code == 1, "{stdout}{stderr}");
 }
