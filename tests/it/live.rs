@@ -144,7 +144,15 @@ async fn a_history_on_postgres_debezium_and_kafka_ends_as_with_native_foreign_ke
     let delays = history::tell(&mut world).await;
     let percentile = |share: usize| delays.get(delays.len() * share / 100).copied().unwrap_or_default();
     println!("delay from commit to child gone: p50 {:?}, p99 {:?} over {} deletes", percentile(50), percentile(99), delays.len());
-    // A set-up on which all of that has worked, under the least grants, has nothing for `check` to find.
+    // A set-up on which all of that has worked, under the least grants, has nothing for `check` to find: but for what the history leaves parked on
+    // purpose, which is taken away here, and which a sample finds or not as long as the database has no figures.
+    for (service, sql) in [
+        ("shipping", "DELETE FROM parcels WHERE order_id BETWEEN 86000 AND 86009"),
+        ("shop", "DELETE FROM orders WHERE customer_id = 860"),
+        ("shop", "ANALYZE orders"),
+    ] {
+        history::World::one(&world, service, sql).await;
+    }
     let (code, found, errors) = entail(&world.settings, &["check", "--connect"]).await;
     assert_eq!(code, 0, "{found}{errors}");
     // Connectors and databases go with the bed.

@@ -36,10 +36,12 @@ pub(crate) fn sample(dialect: Dialect, sample: &Sample<'_>) -> Statement {
     let part = part
         .map(|(how, percent)| format!(" TABLESAMPLE {how} ({}::text::real)", builder.bind(Bind::Text(Some(percent)))))
         .unwrap_or_default();
+    // More rows are picked than wanted: without an order the last of the table would never be among them.
+    let order = if part.is_empty() { "" } else { " ORDER BY random()" };
     let names: Vec<String> = (0..columns.len()).map(|index| format!("s.c{index}")).collect();
     let inner: Vec<String> = shown.iter().enumerate().map(|(index, shown)| format!("{shown} AS c{index}")).collect();
     let sql = format!(
-        "SELECT {}, CAST(count(*) AS text) FROM (SELECT {} FROM {} AS t{part} WHERE true{given} LIMIT {rows}) AS s GROUP BY {} ORDER BY count(*) DESC",
+        "SELECT {}, CAST(count(*) AS text) FROM (SELECT {} FROM {} AS t{part} WHERE true{given}{order} LIMIT {rows}) AS s GROUP BY {} ORDER BY count(*) DESC",
         names.join(", "),
         inner.join(", "),
         table.quoted,
