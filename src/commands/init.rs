@@ -17,6 +17,7 @@ use crate::grants;
 use crate::init::files::{self, How, Placed};
 use crate::init::{self, Found, Known, Link, Options, Settings, Surveyed, mark};
 use crate::model::{BindError, Model};
+use crate::rules::diagnostic::one_line;
 use crate::rules::{self, RuleSet, SourceFile, render_text};
 use crate::startup;
 
@@ -352,7 +353,7 @@ fn told(found: &Found, new: &[&Link], placed: &[Placed], arguments: &Arguments) 
         );
     }
     for (table, why) in &found.left_out {
-        text += &format!("left out: {}: {why}\n", init::one_line(table));
+        text += &format!("left out: {}: {why}\n", one_line(table));
     }
     for Placed { path, how } in placed {
         let how = match how {

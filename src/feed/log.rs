@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Row as _};
 
+use crate::sink::statement::quote;
+
 /// Changes read at once.
 const PAGE: i64 = 10_000;
 
@@ -69,12 +71,6 @@ pub async fn execute(pool: &SqlitePool, sql: &str) -> Result<u64, sqlx::Error> {
 pub async fn rows(pool: &SqlitePool, sql: &str) -> Result<Vec<Vec<Option<String>>>, sqlx::Error> {
     let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(pool).await?;
     rows.iter().map(|row| (0..row.len()).map(|index| row.try_get_unchecked(index)).collect::<Result<_, _>>()).collect()
-}
-
-/// A name in SQL.
-#[must_use]
-pub fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text in SQL.

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::databases::{DatabaseId, Databases};
+use crate::rules::diagnostic::one_line;
 use crate::sink::{Fault, NativeAction, SinkError, TableRef};
 
 pub mod files;
@@ -207,12 +208,4 @@ pub fn mark(tables: &[Surveyed], link: &Link) -> String {
         name(link.parent),
         link.parent_columns.join(", ")
     ))
-}
-
-/// A text that stays on its line, in a comment and on a terminal, whatever the names and values are that it was made of.
-#[must_use]
-pub fn one_line(text: &str) -> String {
-    let breaks =
-        |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{feff}');
-    text.chars().map(|c| if breaks(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::known::MARK;
-use super::{Known, Link, Surveyed, Why, mark, one_line};
+use super::{Known, Link, Surveyed, Why, mark};
 use crate::inspect::names::{snake, stem};
+use crate::rules::diagnostic::{one_line, shown};
 use crate::sink::{Endpoint, NativeAction};
 
 const HEAD: &str = "\
@@ -112,7 +113,7 @@ impl Writer<'_> {
         let mut lines = format!("  {MARK}{}\n", mark(self.tables, link));
         lines += &format!("  # {}\n", one_line(&reason(link)));
         if let Some(values) = link.values.as_ref().filter(|values| values.present < values.asked) {
-            let examples: Vec<String> = values.missing.iter().map(|value| crate::rules::diagnostic::shown(value)).collect();
+            let examples: Vec<String> = values.missing.iter().map(|value| shown(value)).collect();
             lines += &format!("  # without a parent, for example: {}\n", examples.join("; "));
         }
         if matches!(link.why, Why::Native { .. }) && child.service == parent.service {

@@ -145,7 +145,7 @@ pub fn places(files: &[SourceFile]) -> BTreeMap<String, (String, usize)> {
                 let Value::Map(entries) = &item.value else { continue };
                 let name =
                     entries.iter().find(|entry| entry.key.value.written() == Some("name")).and_then(|entry| entry.value.value.written());
-                let line = 1 + file.text.get(..item.spot.start).map_or(0, |before| before.matches('\n').count());
+                let line = item.spot.line(&file.text);
                 places.extend(name.map(|name| (name.to_owned(), (file.name.clone(), line))));
             }
         }

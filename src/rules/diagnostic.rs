@@ -160,13 +160,25 @@ pub(crate) fn shown(text: &str) -> String {
             result.push_str("...");
             break;
         }
-        if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}') {
-            result.extend(c.escape_unicode());
-        } else {
-            result.push(c);
-        }
+        push_visible(&mut result, c);
     }
     result
+}
+
+/// Text of any length that stays on its line, in a comment and on a terminal, whatever names and values it was made of.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut result = String::new();
+    text.chars().for_each(|c| push_visible(&mut result, c));
+    result
+}
+
+fn push_visible(text: &mut String, c: char) {
+    let is_hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    if c.is_control() || is_hidden {
+        text.extend(c.escape_unicode());
+    } else {
+        text.push(c);
+    }
 }
 
 fn groups<'a>(diagnostic: &'a Diagnostic, lines: &'a BTreeMap<&str, Lines<'a>>) -> Vec<Group<'a>> {

@@ -38,6 +38,13 @@ pub(crate) struct Spot<'f> {
     pub(crate) end: usize,
 }
 
+impl Spot<'_> {
+    /// Its line in the text of its file, from 1.
+    pub(crate) fn line(&self, text: &str) -> usize {
+        1 + text.get(..self.start).map_or(0, |before| before.matches('\n').count())
+    }
+}
+
 /// A node of the tree.
 #[derive(Debug)]
 pub(crate) struct Node<'f> {

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, Row, Suite};
-use crate::feed::log::{literal, quote};
+use crate::feed::log::literal;
 use crate::rules::{Mode, OnDelete, Reference, RuleSet, TableName};
+use crate::sink::statement::quote;
 
 /// One table.
 #[derive(Debug, Clone)]

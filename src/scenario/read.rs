@@ -130,7 +130,7 @@ impl<'r> Reader<'r> {
         let changes = changes.map(|node| self.changes(node, &what, problems)).unwrap_or_default();
         let expect = fields.required("expect", "write what must come of it: `expect: { rows: { shop.order: [] } }`", problems);
         let expect = expect.and_then(|node| self.expect(node, &what, problems)).unwrap_or_default();
-        let line = 1 + self.text.get(..node.spot.start).map_or(0, |before| before.matches('\n').count());
+        let line = node.spot.line(self.text);
         Some(Scenario { name: name?.text, line, given, changes, expect })
     }
 

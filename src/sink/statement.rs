@@ -71,7 +71,7 @@ impl Statement {
 }
 
 /// Quotes an identifier. Both dialects take the standard's form.
-pub(super) fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
