@@ -128,8 +128,8 @@ async fn look_and_write(
         }
     }
     match arguments.format {
-        Format::Text => eprint!("{}", told(&found, &new, &placed, arguments)),
-        Format::Json => println!("{:#}", json_of(&found, &new, &placed)),
+        Format::Text => eprint!("{}", told(&found, &services, &new, &placed, arguments)),
+        Format::Json => println!("{:#}", json_of(&found, &services, &new, &placed)),
     }
     Ok(Exit::Done)
 }
@@ -329,7 +329,13 @@ fn captured(rules: &RuleSet, service: &str, found: &Found) -> Vec<String> {
     entities.map(|entity| format!("{}.{}", schema(entity), entity.table.table)).collect()
 }
 
-fn told(found: &Found, new: &[&Link], placed: &[Placed], arguments: &Arguments) -> String {
+/// How many tables were seen of each service.
+fn seen<'a>(found: &Found, services: &'a [String]) -> BTreeMap<&'a str, usize> {
+    let tables = |service: &String| found.tables.iter().filter(|table| table.service == *service).count();
+    services.iter().map(|service| (service.as_str(), tables(service))).collect()
+}
+
+fn told(found: &Found, services: &[String], new: &[&Link], placed: &[Placed], arguments: &Arguments) -> String {
     let mut text = String::new();
     let (firm, faint): (Vec<&&Link>, Vec<&&Link>) = new.iter().partition(|link| link.is_firm());
     let (written, held): (Vec<&&Link>, Vec<&&Link>) = firm.into_iter().partition(|link| link.is_written());
@@ -344,7 +350,12 @@ fn told(found: &Found, new: &[&Link], placed: &[Placed], arguments: &Arguments) 
         }
     }
     if new.is_empty() {
-        text += "nothing new was found\n";
+        text +=
+            &format!("nothing new was found among {} of {}\n", counted(found.tables.len(), "table"), counted(services.len(), "service"));
+    }
+    for (service, _) in seen(found, services).into_iter().filter(|(_, tables)| *tables == 0) {
+        text +=
+            &format!("{service}: no tables are seen: is it the right database, and may the role use its schemas and read their tables?\n");
     }
     if found.native > 0 {
         text += &format!(
@@ -379,7 +390,7 @@ fn table_of(table: &Surveyed) -> String {
     }
 }
 
-fn json_of(found: &Found, new: &[&Link], placed: &[Placed]) -> Value {
+fn json_of(found: &Found, services: &[String], new: &[&Link], placed: &[Placed]) -> Value {
     let link = |link: &&Link| {
         let name = |place: usize| found.tables.get(place).map(|table| &table.name);
         let table = |place: usize| found.tables.get(place).map(table_of);
@@ -398,6 +409,7 @@ fn json_of(found: &Found, new: &[&Link], placed: &[Placed]) -> Value {
         "references": new.iter().map(link).collect::<Vec<_>>(),
         "left_out": found.left_out.iter().map(left_out).collect::<Vec<_>>(),
         "native": found.native,
+        "tables": seen(found, services),
         "files": placed.iter().map(file).collect::<Vec<_>>(),
     })
 }

@@ -177,6 +177,21 @@ async fn h95_what_stands_in_the_databases_writes_no_rules() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_in_which_no_tables_are_seen_is_told_of() {
+    let bed = Bed::from_env();
+    let (empty, shop) = (bed.create_database("empty").await, bed.create_database("shop").await);
+    postgres::execute(&shop, "CREATE TABLE orders (id bigint PRIMARY KEY)").await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let databases = [format!("--database=crm={empty}"), format!("--database=shop={shop}")];
+    let (code, _, stderr) = run(dir.path(), &databases, &["--dry-run"]).await;
+    assert!(code == 0 && stderr.contains("nothing new was found among 1 table of 2 services"), "{stderr}");
+    assert!(stderr.contains("crm: no tables are seen") && !stderr.contains("shop: no tables"), "{stderr}");
+    let (code, stdout, stderr) = run(dir.path(), &databases, &["--dry-run", "--format", "json"]).await;
+    let report: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((code, &report["tables"]), (0, &serde_json::json!({ "crm": 0, "shop": 1 })), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_added_to_is_told_before_anything_is_written() {
     let bed = Bed::from_env();
     let (dir, arguments) = desk(&bed).await;
