@@ -40,6 +40,7 @@ impl Databases {
     /// # Errors
     /// Those of the database, which may be down.
     pub async fn add(&mut self, service: &str, access: Access, database: Arc<dyn Database>) -> Result<(), SinkError> {
+        database.reach().await?;
         let identity = database.identity().await?;
         let known = self.handles.iter().position(|handle| handle.identity == identity);
         let id = match known.and_then(|index| self.handles.get_mut(index).map(|handle| (index, handle))) {

@@ -129,11 +129,11 @@ async fn add(databases: &mut Databases, service: &str, location: &Location, dead
     Ok(())
 }
 
-/// Whether it is worth waiting: a wrong password does not become right by it.
+/// Whether it is worth waiting: neither does a wrong password become right by it, nor a pooler a server.
 #[must_use]
 pub fn may_answer_later(error: &SinkError) -> bool {
-    let is_refused = matches!(error, SinkError::Database { fault: crate::sink::Fault::Authentication, .. });
-    error.disposition() == Disposition::Retry && !is_refused
+    let never = matches!(error, SinkError::Database { fault: crate::sink::Fault::Authentication, .. } | SinkError::Pooled { .. });
+    error.disposition() == Disposition::Retry && !never
 }
 
 /// The rules of these settings, bound to their databases.

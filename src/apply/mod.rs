@@ -110,7 +110,8 @@ fn blame(step: &Step, behind: &[EdgeId], error: SinkError) -> Trouble {
         | SinkError::Rewound { .. }
         | SinkError::Drifted { .. }
         | SinkError::Reshaped { .. }
-        | SinkError::Standby => false,
+        | SinkError::Standby
+        | SinkError::Pooled { .. } => false,
     };
     Trouble { error, edges: if at_fault { behind.to_vec() } else { Vec::new() } }
 }

@@ -11,7 +11,7 @@ use crate::rules::suggest::nearest;
 use crate::rules::{Entity, EntityId, Reference, RuleSet, TableName};
 use crate::sink::facts::{self, Facts, TableFacts};
 use crate::sink::{Access, Fault, ForeignKey, SinkError, TableRef};
-use crate::startup;
+use crate::startup::{self, StartError};
 
 /// Rules, and the catalogs' word on them.
 pub(crate) struct Subject<'a> {
@@ -37,7 +37,11 @@ pub(super) struct Known<'a> {
 pub(super) async fn examined(rules: &RuleSet, config: &Config, patience: Duration, problems: &mut Vec<Problem>) -> (Databases, Examined) {
     let (mut databases, errors) = startup::open_what_answers(config, patience).await;
     for (service, error) in errors {
-        problems.push(unreachable(&service, &chain(&error)));
+        problems.push(if let StartError::Database { source, .. } = &error {
+            refusal(&service, source)
+        } else {
+            unreachable(&service, &chain(&error))
+        });
         databases.note_silent(&service);
     }
     loop {
@@ -174,6 +178,9 @@ fn unreachable(service: &str, why: &str) -> Problem {
 
 /// What a database did not answer, and why.
 pub(super) fn refusal(place: &str, error: &SinkError) -> Problem {
+    if matches!(error, SinkError::Pooled { .. }) {
+        return Problem::new(Code::Pooler, place, chain(error), error.hint());
+    }
     if matches!(error, SinkError::Database { fault: Fault::Privilege, .. }) {
         let hint = "the GRANTs that `entail check --grants` prints";
         return Problem::new(Code::MissingRight, place, chain(error), hint);

@@ -56,9 +56,10 @@ impl Code {
     /// No rules can be bound to tables while it stands: no person can allow it.
     #[must_use]
     pub fn forbids(self) -> bool {
-        const BY_BINDING: [Code; 20] = [
+        const BY_BINDING: [Code; 21] = [
             Code::NoDatabase,
             Code::Unreachable,
+            Code::Pooler,
             Code::NoTable,
             Code::View,
             Code::Heirs,
@@ -138,6 +139,7 @@ codes! {
         NoDatabase "no-database" Error "a service of the rules has no database in the settings" "add it under `databases`"
         Unreachable "unreachable" Error "a database could not be asked" "start it, or mend its url"
         Standby "standby" Error "the url leads to a standby, which may lag behind" "name the primary"
+        Pooler "pooler" Error "the url leads to a pooler that drops a session's settings or changes its server process" "name the server itself in the url"
         ReadOnly "read-only" Error "a database that entail writes opens transactions read-only" "ALTER ROLE … RESET default_transaction_read_only"
         NoLedger "no-ledger" Error "a database that entail writes has no ledger of this program's version" "entail migrate"
         LedgerCaptured "ledger-captured" Warning "a publication captures the ledger's own tables: every batch makes events of its own" "leave `entail_*` out of the publication"

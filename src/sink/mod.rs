@@ -31,6 +31,11 @@ pub trait Database: Send + Sync {
     /// How SQL is written for it.
     fn dialect(&self) -> Dialect;
 
+    /// Whether the server answers by itself, with its own words if it does not: a pool would wait, and say that it waited.
+    async fn reach(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// A text that names this database for good: another server, a restored copy or another file has another one.
     async fn identity(&self) -> Result<String, SinkError>;
 
@@ -251,6 +256,12 @@ pub enum SinkError {
     /// A look-up was answered by a server that is not the primary (H66).
     #[error("the server is a standby, not a primary")]
     Standby,
+    /// Between us and the server stands something that does not keep a session (H71).
+    #[error("the url leads to a pooler, not to the server: it {why}")]
+    Pooled {
+        /// What it does.
+        why: String,
+    },
     /// What the database did is not what the plan said: a trigger or rule stands between (H64).
     #[error("{what}: {expected} rows planned, {got} done; does a trigger or rule stand in the way?")]
     Swallowed {
@@ -275,7 +286,7 @@ impl SinkError {
                 Fault::Constraint(..) | Fault::Value => Disposition::DeadLetter,
                 Fault::Privilege | Fault::UnknownObject => Disposition::Halt,
             },
-            Self::Standby | Self::Answer { .. } | Self::Paused { .. } | Self::Reshaped { .. } => Disposition::Retry,
+            Self::Standby | Self::Pooled { .. } | Self::Answer { .. } | Self::Paused { .. } | Self::Reshaped { .. } => Disposition::Retry,
             Self::Fenced { .. }
             | Self::OtherRules { .. }
             | Self::NoLedger { .. }
@@ -315,6 +326,7 @@ impl SinkError {
             Self::Drifted { .. } => "compare the rules with the table, start the workers again, then `entail release`",
             Self::Rewound { .. } => "bring its rows up to date, look for children whose parents it lost, then `entail release`",
             Self::Standby => "point the url at the primary, never at a replica or a read pool",
+            Self::Pooled { .. } => "name the server itself in the url: its host and port",
             Self::Swallowed { .. } => "look at the triggers and rules of the table",
         }
     }

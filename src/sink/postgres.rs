@@ -1,10 +1,7 @@
 //! PostgreSQL: pool, transactions, catalog, SQLSTATE to [`Fault`].
 
-use std::str::FromStr as _;
-use std::time::Duration;
-
 use async_trait::async_trait;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres as Driver, Row as _, Transaction};
 
@@ -14,44 +11,23 @@ use super::{Bind, ConstraintKind, Database, Dialect, Fault, Row, Session, SinkEr
 use crate::rules::TableName;
 
 mod catalog;
+mod connection;
 
 /// Connections of one worker to one database: one writing transaction, look-ups beside it, the catalog.
 const MAX_CONNECTIONS: u32 = 4;
-/// How long a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Session settings. Timeouts bound every statement on the server's side (nothing here is ever cancelled from outside, H70); the others fix
-/// the text form of values (dates, bytes, floats) and make row security an error rather than a filter (H65). Statements are planned for the
-/// lists of keys that they get: a plan made once for any list, on a ledger that was still empty, compares every row with every key.
-const SESSION: [(&str, &str); 11] = [
-    ("statement_timeout", "60s"),
-    ("lock_timeout", "5s"),
-    ("idle_in_transaction_session_timeout", "120s"),
-    ("row_security", "off"),
-    ("datestyle", "ISO"),
-    ("intervalstyle", "postgres"),
-    ("lc_monetary", "C"),
-    ("timezone", "UTC"),
-    ("bytea_output", "hex"),
-    ("extra_float_digits", "1"),
-    ("plan_cache_mode", "force_custom_plan"),
-];
 
 pub(super) struct Postgres {
     pool: PgPool,
+    options: PgConnectOptions,
 }
 
 impl Postgres {
-    /// Opens a pool; connects when first used. Without `sslmode` in the url: plain text to a loopback address, verified TLS to any other (H99).
+    /// Opens a pool; connects when first used.
     pub(super) fn open(url: &str) -> Result<Self, ConnectError> {
-        let mut options = PgConnectOptions::from_str(url).map_err(|_| ConnectError::Url { driver: "PostgreSQL" })?;
-        if !url.contains("sslmode=") && !url.contains("ssl-mode=") {
-            let loopback = matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1" | "[::1]") || options.get_socket().is_some();
-            options = options.ssl_mode(if loopback { PgSslMode::Disable } else { PgSslMode::VerifyFull });
-        }
-        // Whoever names the process in the url finds it by that name in the server's views.
-        let options = if url.contains("application_name=") { options } else { options.application_name("entail") }.options(SESSION);
-        let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(CONNECT_TIMEOUT).connect_lazy_with(options);
-        Ok(Self { pool })
+        let options = connection::options(url)?;
+        let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(connection::TIMEOUT);
+        let pool = pool.after_connect(|connection, _| Box::pin(connection::settled(connection)));
+        Ok(Self { pool: pool.connect_lazy_with(options.clone()), options })
     }
 }
 
@@ -76,6 +52,10 @@ fn texts(what: &str, row: &PgRow) -> Result<Row, SinkError> {
 impl Database for Postgres {
     fn dialect(&self) -> Dialect {
         Dialect::Postgres
+    }
+
+    async fn reach(&self) -> Result<(), SinkError> {
+        connection::reach(&self.options).await
     }
 
     async fn identity(&self) -> Result<String, SinkError> {

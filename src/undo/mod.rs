@@ -423,6 +423,7 @@ fn refusal(error: &UndoError) -> Option<&'static str> {
         | SinkError::Drifted { .. }
         | SinkError::Reshaped { .. }
         | SinkError::DefaultWithoutParent { .. }
-        | SinkError::Standby => None,
+        | SinkError::Standby
+        | SinkError::Pooled { .. } => None,
     }
 }

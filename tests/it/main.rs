@@ -30,6 +30,7 @@ mod odd_tables;
 mod oracle;
 mod outages;
 mod parked;
+mod poolers;
 mod proof;
 mod rebalance;
 mod released;

@@ -10,6 +10,7 @@ pub(crate) mod engine;
 pub(crate) mod kafka;
 pub(crate) mod local;
 pub(crate) mod members;
+pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
 pub(crate) mod repeat;
