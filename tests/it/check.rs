@@ -157,17 +157,16 @@ impl Good {
         url.replace("postgres://postgres@", &format!("postgres://{}@", self.role))
     }
 
-    /// Copies of both databases, made worse as one set-up says.
+    /// Both databases; of the one that a set-up makes worse, a copy.
     async fn copies(&self, number: usize, bad: &Bad) -> [String; 2] {
-        let mut copies = Vec::new();
-        for (name, original, sql) in [("crm", &self.crm, bad.crm), ("shop", &self.shop, bad.shop)] {
-            let copy = self.bed.copy_database(original, &format!("{name}{number}")).await;
+        let mut urls = [self.crm.clone(), self.shop.clone()];
+        for ((url, name), sql) in urls.iter_mut().zip(["crm", "shop"]).zip([bad.crm, bad.shop]) {
             if !sql.is_empty() {
-                postgres::execute(&copy, &sql.replace("ROLE", &self.role)).await;
+                *url = self.bed.copy_database(url, &format!("{name}{number}")).await;
+                postgres::execute(url, &sql.replace("ROLE", &self.role)).await;
             }
-            copies.push(copy);
         }
-        <[String; 2]>::try_from(copies).expect("two")
+        urls
     }
 }
 
@@ -230,8 +229,7 @@ async fn judge(good: &Good, number: usize, bad: &Bad) -> Result<(), String> {
         rules.replacen(from, to, 1)
     });
     let rules = rules.replace("PREFIX", if prefix.is_empty() { &feed } else { &prefix });
-    let has_copies = !bad.crm.is_empty() || !bad.shop.is_empty();
-    let copies = if has_copies { good.copies(number, bad).await } else { [good.crm.clone(), good.shop.clone()] };
+    let copies = good.copies(number, bad).await;
     let urls = if bad.as_superuser { copies.clone() } else { copies.clone().map(|url| good.as_role(&url)) };
     let (_dir, config) = good.config(&rules, &[&urls[0], &urls[1]], |text| {
         bad.settings.iter().fold(text, |text, (from, to)| {
@@ -243,7 +241,7 @@ async fn judge(good: &Good, number: usize, bad: &Bad) -> Result<(), String> {
     let is_kafka = |code: &Code| code.area() == "Kafka";
     let kafka = !matches!(bad.topic, Topic::Good) || bad.found.iter().chain(bad.also).any(is_kafka);
     let report = look(&rules, &config, kafka).await;
-    for url in copies.iter().filter(|_| has_copies) {
+    for url in copies.iter().filter(|url| **url != good.crm && **url != good.shop) {
         let name = url.rsplit('/').next().unwrap_or_default().to_owned();
         let slots =
             format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{name}' AND NOT active");
