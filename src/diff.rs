@@ -138,7 +138,11 @@ fn reference(place: &str, pair: Pair<'_, Reference>, (before, after): (&RuleSet,
             let kind = if acts(new) { Kind::Added } else { Kind::Inert };
             return note(kind, format!("{}: {}", join(new, after), words(new)));
         }
-        (Some(old), None) => return note(Kind::Removed, format!("{}: {}", join(old, before), words(old))),
+        (Some(old), None) => {
+            // What it held back goes from now on.
+            let kind = if old.mode == Mode::Enforce && holds(old) { Kind::Widened } else { Kind::Removed };
+            return note(kind, format!("{}: {}", join(old, before), words(old)));
+        }
         (None, None) => return,
     };
     if join(old, before) != join(new, after) {
@@ -149,17 +153,19 @@ fn reference(place: &str, pair: Pair<'_, Reference>, (before, after): (&RuleSet,
             note(kind, format!("{what}: {old} -> {new}"));
         }
     };
-    compare("mode", ordered(u8::from(old.mode == Mode::Enforce), u8::from(new.mode == Mode::Enforce)), mode(old.mode), mode(new.mode));
+    let of_mode = ordered(u8::from(old.mode == Mode::Enforce), u8::from(new.mode == Mode::Enforce));
+    compare("mode", of_mode.map(|kind| turned(kind, [old, new])), mode(old.mode), mode(new.mode));
     let of_delete =
         if old.on_delete == new.on_delete { None } else { ordered(harm(&old.on_delete), harm(&new.on_delete)).or(Some(Kind::Altered)) };
     compare("on_delete", of_delete, action(old), action(new));
     let of_update = if old.on_update == new.on_update {
         None
     } else {
-        ordered(u8::from(rewrites(old.on_update)), u8::from(rewrites(new.on_update))).or(Some(Kind::Altered))
+        ordered(rewrites(old.on_update), rewrites(new.on_update)).or(Some(Kind::Altered))
     };
     compare("on_update", of_update, update(old.on_update), update(new.on_update));
-    compare("when", conditions(&old.when, &new.when), when(&old.when), when(&new.when));
+    let of_when = conditions(&old.when, &new.when).map(|kind| turned(kind, [old, new]));
+    compare("when", of_when, when(&old.when), when(&new.when));
     compare("on_missing", missing(old.on_missing.as_ref(), new.on_missing.as_ref()), shown_missing(old), shown_missing(new));
     // Without an archive there is no way back.
     compare("archive", ordered(u8::from(!old.archive), u8::from(!new.archive)), old.archive.to_string(), new.archive.to_string());
@@ -227,16 +233,37 @@ fn ordered<T: Ord>(old: T, new: T) -> Option<Kind> {
 
 /// Whether rows may change or go by it.
 fn acts(reference: &Reference) -> bool {
-    let missing = reference.on_missing.as_ref().is_some_and(|missing| cost(&missing.then) > 0);
-    reference.mode == Mode::Enforce && (harm(&reference.on_delete) > 0 || rewrites(reference.on_update) || missing)
+    reference.mode == Mode::Enforce && takes(reference)
 }
 
-/// How much an action takes: nothing, values, rows.
+/// Whether rows may change or go by it, once it is enforced.
+fn takes(reference: &Reference) -> bool {
+    let missing = reference.on_missing.as_ref().is_some_and(|missing| cost(&missing.then) > 0);
+    harm(&reference.on_delete) > harm(&OnDelete::NoAction) || rewrites(reference.on_update) > rewrites(OnUpdate::NoAction) || missing
+}
+
+/// Whether rows may stay by it that would change or go without it, once it is enforced.
+fn holds(reference: &Reference) -> bool {
+    reference.on_delete == OnDelete::Restrict || reference.on_update == OnUpdate::Restrict
+}
+
+/// A reference that holds more rows lets fewer go.
+fn turned(kind: Kind, references: [&Reference; 2]) -> Kind {
+    match (references.into_iter().any(takes), references.into_iter().any(holds), kind) {
+        (false, true, Kind::Widened) => Kind::Narrowed,
+        (false, true, Kind::Narrowed) => Kind::Widened,
+        (true, true, _) => Kind::Altered,
+        _ => kind,
+    }
+}
+
+/// How much an action takes: less than nothing, since it holds rows; nothing, values, rows.
 fn harm(action: &OnDelete) -> u8 {
     match action {
-        OnDelete::NoAction | OnDelete::Restrict => 0,
-        OnDelete::SetNull(_) | OnDelete::SetDefault(_) | OnDelete::Set(_) => 1,
-        OnDelete::Cascade => 2,
+        OnDelete::Restrict => 0,
+        OnDelete::NoAction => 1,
+        OnDelete::SetNull(_) | OnDelete::SetDefault(_) | OnDelete::Set(_) => 2,
+        OnDelete::Cascade => 3,
     }
 }
 
@@ -248,10 +275,11 @@ fn cost(action: &MissingAction) -> u8 {
     }
 }
 
-fn rewrites(action: OnUpdate) -> bool {
+fn rewrites(action: OnUpdate) -> u8 {
     match action {
-        OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault => true,
-        OnUpdate::Restrict | OnUpdate::NoAction => false,
+        OnUpdate::Restrict => 0,
+        OnUpdate::NoAction => 1,
+        OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault => 2,
     }
 }
 
@@ -358,6 +386,7 @@ limits: { rows_per_event: 100, rows: { count: 1000, per: 10m } }
             ("on_delete: set_null", "on_delete: cascade", Kind::Widened, "on_delete: set_null order_id -> cascade"),
             ("on_delete: set_null", "on_delete: no_action", Kind::Narrowed, "on_delete: set_null order_id -> no_action"),
             ("on_delete: set_null", "on_delete: set_default", Kind::Altered, "on_delete: set_null order_id -> set_default order_id"),
+            ("on_delete: set_null", "on_delete: restrict", Kind::Narrowed, "on_delete: set_null order_id -> restrict"),
             ("[x, y]", "[x, y, z]", Kind::Widened, "when: kind = x | y -> kind = x | y | z"),
             ("[x, y]", "[x]", Kind::Narrowed, "when: kind = x | y -> kind = x"),
             ("[x, y]", "[x, z]", Kind::Altered, "when: kind = x | y -> kind = x | z"),
@@ -384,6 +413,28 @@ limits: { rows_per_event: 100, rows: { count: 1000, per: 10m } }
             assert_eq!(back.changes.iter().map(|change| change.kind).collect::<Vec<_>>(), [opposite], "back from {to}");
         }
         assert_eq!(told("per: 10m", "per: 600s"), (Vec::new(), false));
+    }
+
+    /// A `restrict` keeps what hangs above it: less of it is more that goes.
+    #[test]
+    fn less_of_a_restrict_lets_more_go() {
+        let base = RULES.replacen("on_delete: set_null", "on_delete: restrict", 1);
+        let kinds = |from: &str, to: &str| {
+            assert!(base.contains(from), "{from}");
+            let diff = Diff::of(&rules(&base), &rules(&base.replacen(from, to, 1)));
+            diff.changes.iter().map(|change| change.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds("on_delete: restrict", "on_delete: no_action"), [Kind::Widened]);
+        assert_eq!(kinds("on_delete: restrict", "on_delete: restrict, mode: shadow"), [Kind::Widened]);
+        assert_eq!(kinds("[x, y]", "[x]"), [Kind::Widened]);
+        assert_eq!(kinds("[x, y]", "[x, y, z]"), [Kind::Narrowed]);
+        assert_eq!(kinds("on_delete: restrict", "on_delete: no_action, on_update: restrict"), [Kind::Widened, Kind::Narrowed]);
+        // It takes and holds at once: neither more nor less for sure.
+        let both = base.replacen("on_delete: restrict", "on_delete: restrict, on_update: cascade", 1);
+        let kinds = |new: &str| Diff::of(&rules(&both), &rules(new)).changes.iter().map(|change| change.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&both.replacen("[x, y]", "[x]", 1)), [Kind::Altered]);
+        let without = base.lines().filter(|line| !line.contains("line_order")).collect::<Vec<_>>().join("\n");
+        assert_eq!(kinds(&without), [Kind::Widened]);
     }
 
     #[test]
