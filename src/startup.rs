@@ -56,7 +56,7 @@ pub enum StartError {
         source: rdkafka::error::KafkaError,
     },
     /// Topics that the rules name are not there.
-    #[error("{} topics do not exist: {}", .0.len(), .0.join(", "))]
+    #[error("{} topics do not exist, or the principal may not read them: {}", .0.len(), .0.join(", "))]
     Topics(Vec<String>),
     /// The rules use something that this release does not do yet.
     #[error("reference `{0}` uses `on_missing`, which this release checks but does not apply yet")]

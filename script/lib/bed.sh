@@ -21,6 +21,7 @@ start_bed() {
   start_connect "$bed" "$java"
   cat > "$bed/env" <<END
 export ENTAIL_TEST_KAFKA=127.0.0.1:$(cat "$bed/kafka/port")
+export ENTAIL_TEST_KAFKA_GUARDED=127.0.0.1:$(cat "$bed/kafka/guarded-port")
 export ENTAIL_TEST_CONNECT=http://127.0.0.1:$(cat "$bed/connect/port")
 export ENTAIL_TEST_POSTGRES=postgres://postgres@127.0.0.1:$(cat "$bed/postgres/port")
 export ENTAIL_TEST_PG_BIN=$pg_bin
@@ -75,13 +76,14 @@ END
 }
 
 start_kafka() {
-  local bed=$1 java=$2 dir=$1/kafka attempt port controller
+  local bed=$1 java=$2 dir=$1/kafka attempt port guarded controller
   for attempt in 1 2 3; do
     rm -rf "$dir"
     mkdir "$dir"
-    read -r port controller <<< "$(free_ports 2)"
+    read -r port guarded controller <<< "$(free_ports 3)"
     echo "$port" > "$dir/port"
-    kafka_properties "$dir" "$port" "$controller" > "$dir/server.properties"
+    echo "$guarded" > "$dir/guarded-port"
+    kafka_properties "$dir" "$port" "$guarded" "$controller" > "$dir/server.properties"
     (exec_java "$java" 128m kafka.tools.StorageTool format --standalone --cluster-id entail-test-bed-000000 -c "$dir/server.properties") > "$dir/format.log" 2>&1 ||
       fail_with_log "Kafka's storage could not be formatted" "$dir/format.log"
     run_server "$java" "$dir" 512m kafka.Kafka "$dir/server.properties"
@@ -99,17 +101,21 @@ restart_kafka() {
   wait_for_server "$dir" is_open "$(cat "$dir/port")" || fail_with_log "Kafka did not start again" "$dir/log"
 }
 
-# A record of 20 MB must pass.
+# A record of 20 MB must pass. Whoever comes by the guarded port is `entail`, who may do what an access list allows; all others may do anything.
 kafka_properties() {
-  local dir=$1 port=$2 controller=$3
+  local dir=$1 port=$2 guarded=$3 controller=$4
   cat <<END
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$port,GUARDED://127.0.0.1:$guarded,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,GUARDED://127.0.0.1:$guarded,CONTROLLER://127.0.0.1:$controller
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,GUARDED:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
+sasl.enabled.mechanisms=PLAIN
+listener.name.guarded.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_entail="entail";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
 log.dirs=$dir/logs
 num.partitions=1
 offsets.topic.replication.factor=1

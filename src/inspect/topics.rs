@@ -1,11 +1,12 @@
 //! Topics: are they there, do they keep records long enough, and can their newest records be read?
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{Options, Subject};
 use crate::change::{self, Content, NextOffset, Operation, Record, SkipReason, TopicPartition, TopicSpec};
@@ -20,6 +21,8 @@ use crate::source::plain_config;
 const DAY_MS: i64 = 24 * 3_600_000;
 /// How long the next record may take to arrive.
 const READ: Duration = Duration::from_secs(5);
+const MAY_NOT_READ: &str = "the principal may not read it";
+const ACCESS: &str = "the `kafka-acls.sh` lines that `entail check --grants` prints";
 
 pub(super) async fn look(subject: &Subject<'_>, config: &Config, options: &Options) -> Vec<Problem> {
     let wanted: BTreeSet<String> = subject.rules.entities.iter().filter_map(|entity| entity.topic.clone()).collect();
@@ -33,19 +36,27 @@ pub(super) async fn look(subject: &Subject<'_>, config: &Config, options: &Optio
     let mut problems = Vec::new();
     for (topic, found) in &found {
         match found {
-            None => problems.push(Problem::new(
+            Found::Hidden => problems.push(Problem::new(Code::TopicRight, topic, MAY_NOT_READ, ACCESS)),
+            Found::Nothing => problems.push(Problem::new(
                 Code::NoTopic,
                 topic,
                 "there is no such topic",
                 "check `topic` in the rules; a connector makes a topic with its first event: until then `--allow-missing-topics`",
             )),
-            Some(newest) => records(subject, topic, newest, sample, &mut problems),
+            Found::Topic(newest) => records(subject, topic, newest, sample, &mut problems),
         }
     }
-    let there: Vec<&String> = found.iter().filter(|(_, found)| found.is_some()).map(|(topic, _)| topic).collect();
+    let there: Vec<&String> = found.iter().filter(|(_, found)| matches!(found, Found::Topic(_))).map(|(topic, _)| topic).collect();
     match settings(&config.kafka, &there, patience).await {
-        Ok(settings) => settings.iter().for_each(|(topic, settings)| retention(subject, topic, settings, &mut problems)),
-        Err(error) => tracing::warn!(error = %chain(&error), "the settings of topics cannot be read"),
+        Ok(settings) => {
+            for (topic, settings) in settings {
+                match settings {
+                    Ok(settings) => retention(subject, &topic, &settings, &mut problems),
+                    Err(why) => problems.push(unread_settings(&topic, &why)),
+                }
+            }
+        }
+        Err(error) => problems.push(unread_settings(&config.kafka.brokers, &chain(&error))),
     }
     problems
 }
@@ -54,26 +65,34 @@ fn no_broker(config: &Config, why: &str) -> Problem {
     Problem::new(Code::NoBroker, &config.kafka.brokers, format!("no broker answers: {why}"), "is it up, and is `kafka.brokers` right?")
 }
 
+fn unread_settings(place: &str, why: &str) -> Problem {
+    Problem::new(Code::TopicSettings, place, format!("the topic's settings cannot be read: {why}"), ACCESS)
+}
+
+/// What stands behind the name of a topic.
+enum Found {
+    Nothing,
+    /// The principal may not even see it.
+    Hidden,
+    Topic(Newest),
+}
+
 /// Partitions and newest records of a topic.
 struct Newest {
+    may_be_read: bool,
     partitions: usize,
     records: Vec<Record>,
     is_empty: bool,
 }
 
-fn newest(
-    kafka: &Kafka,
-    topics: &BTreeSet<String>,
-    sample: u64,
-    patience: Duration,
-) -> Result<BTreeMap<String, Option<Newest>>, KafkaError> {
+fn newest(kafka: &Kafka, topics: &BTreeSet<String>, sample: u64, patience: Duration) -> Result<BTreeMap<String, Found>, KafkaError> {
     let reader = Reader::open(kafka)?;
     let missing = reader.missing(topics, patience)?;
     let (mut found, mut start, mut ends) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for topic in topics.iter().filter(|topic| !missing.contains(topic)) {
         let partitions = reader.partitions(topic)?;
         let each = i64::try_from(sample.div_ceil(partitions.len().max(1) as u64)).unwrap_or(i64::MAX);
-        let mut newest = Newest { partitions: partitions.len(), records: Vec::new(), is_empty: true };
+        let mut newest = Newest { may_be_read: true, partitions: partitions.len(), records: Vec::new(), is_empty: true };
         for partition in partitions {
             let marks = reader.watermarks(&partition)?;
             newest.is_empty &= marks.low >= marks.high;
@@ -82,28 +101,46 @@ fn newest(
                 ends.insert(partition, marks.high);
             }
         }
-        found.insert(topic.clone(), Some(newest));
+        found.insert(topic.clone(), Found::Topic(newest));
     }
     // All at once: a client takes about a second to come to its first record, however many partitions there are.
-    for record in if start.is_empty() { Vec::new() } else { read(&reader, &start, ends)? } {
-        if let Some(Some(newest)) = found.get_mut(&*record.at.partition.topic) {
+    let (records, refused) = if start.is_empty() { Default::default() } else { read(&reader, &start, ends)? };
+    for record in records {
+        if let Some(Found::Topic(newest)) = found.get_mut(&*record.at.partition.topic) {
             newest.records.push(record);
         }
     }
-    found.extend(missing.into_iter().map(|topic| (topic, None)));
+    for topic in refused {
+        if let Some(Found::Topic(newest)) = found.get_mut(&*topic) {
+            newest.may_be_read = !newest.records.is_empty();
+        }
+    }
+    for topic in missing {
+        let is_hidden = reader.is_hidden(&topic)?;
+        found.insert(topic, if is_hidden { Found::Hidden } else { Found::Nothing });
+    }
     Ok(found)
 }
 
-/// Reads to the ends as they were. A marker of a transaction may stand at the very end and is no record: then the time decides.
+/// Reads to the ends as they were: the records, and the topics that were not read to their ends if the broker refused any. A marker of a
+/// transaction may stand at the very end and is no record: then the time decides.
 fn read(
     reader: &Reader,
     start: &BTreeMap<TopicPartition, NextOffset>,
     mut ends: BTreeMap<TopicPartition, i64>,
-) -> Result<Vec<Record>, KafkaError> {
+) -> Result<(Vec<Record>, BTreeSet<Arc<str>>), KafkaError> {
     reader.assign(start)?;
-    let (mut records, mut last) = (Vec::new(), Instant::now());
+    let (mut records, mut is_refused, mut last) = (Vec::new(), false, Instant::now());
     while !ends.is_empty() && last.elapsed() < READ {
-        let Some(record) = reader.next()? else { continue };
+        let record = match reader.next() {
+            Ok(None) => continue,
+            Ok(Some(record)) => record,
+            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+                is_refused = true;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         last = Instant::now();
         if ends.get(&record.at.partition).is_some_and(|end| record.at.offset + 1 >= *end) {
             ends.remove(&record.at.partition);
@@ -112,7 +149,8 @@ fn read(
             records.push(record);
         }
     }
-    Ok(records)
+    let unread = ends.into_keys().filter(|_| is_refused).map(|partition| partition.topic).collect();
+    Ok((records, unread))
 }
 
 fn records(subject: &Subject<'_>, topic: &str, newest: &Newest, sample: u64, problems: &mut Vec<Problem>) {
@@ -123,6 +161,9 @@ fn records(subject: &Subject<'_>, topic: &str, newest: &Newest, sample: u64, pro
             "it has one partition, so one worker reads it".to_owned(),
             "give it more before its first event, if one is not enough",
         );
+    }
+    if !newest.may_be_read {
+        found(Code::TopicRight, MAY_NOT_READ.to_owned(), ACCESS);
     }
     if newest.is_empty {
         found(Code::EmptyTopic, "it has no records: nothing can be said of them".to_owned(), "check again when it has");
@@ -172,8 +213,11 @@ fn judge(record: &Record, spec: &TopicSpec) -> Judged {
     }
 }
 
-/// The settings of topics, by name.
-async fn settings(kafka: &Kafka, topics: &[&String], patience: Duration) -> Result<Vec<(String, BTreeMap<String, String>)>, KafkaError> {
+/// Settings by name, or why the broker does not tell them.
+type Settings = Result<BTreeMap<String, String>, String>;
+
+/// The settings of topics, by name. Of a refusal the client tells nothing but an answer without any setting.
+async fn settings(kafka: &Kafka, topics: &[&String], patience: Duration) -> Result<Vec<(String, Settings)>, KafkaError> {
     if topics.is_empty() {
         return Ok(Vec::new());
     }
@@ -183,7 +227,12 @@ async fn settings(kafka: &Kafka, topics: &[&String], patience: Duration) -> Resu
     let read = |answer: ConfigResource| {
         answer.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect::<BTreeMap<String, String>>()
     };
-    Ok(topics.iter().zip(answers).filter_map(|(topic, answer)| Some(((*topic).clone(), read(answer.ok()?)))).collect())
+    let read = |answer: ConfigResource| Some(read(answer)).filter(|settings| !settings.is_empty()).ok_or_else(|| "refused".to_owned());
+    Ok(topics
+        .iter()
+        .zip(answers)
+        .map(|(topic, answer)| ((*topic).clone(), answer.map_err(|code| code.to_string()).and_then(read)))
+        .collect())
 }
 
 fn retention(subject: &Subject<'_>, topic: &str, settings: &BTreeMap<String, String>, problems: &mut Vec<Problem>) {

@@ -214,6 +214,8 @@ codes! {
     "Kafka" {
         NoBroker "no-broker" Error "no broker answers" "start it, or mend `kafka.brokers`"
         NoTopic "no-topic" Error "a topic of the rules does not exist" "check `topic`; a connector makes it with its first event: `--allow-missing-topics`"
+        TopicRight "topic-right" Error "the principal may not read a topic of the rules" "the access that `entail check --grants` prints"
+        TopicSettings "topic-settings" Warning "the settings of a topic may not be read: whether it keeps deletes long enough is unknown" "the access that `entail check --grants` prints, DescribeConfigs among it"
         OnePartition "one-partition" Note "the topic has one partition, so one worker reads it" "more partitions, before the first event, if that is not enough"
         ShortRetention "short-retention" Warning "the topic keeps records for less than a day: a longer stop loses deletes" "raise `retention.ms` above your longest outage"
         SmallRetention "small-retention" Note "the topic has `retention.bytes`: under load it may keep records for less time than you think" "see that it holds your longest outage"

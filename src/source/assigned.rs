@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
@@ -87,6 +88,16 @@ impl Reader {
         let metadata = self.consumer.fetch_metadata(None, within.min(ASK))?;
         let exists = |topic: &String| metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none());
         Ok(topics.iter().filter(|topic| !exists(topic)).cloned().collect())
+    }
+
+    /// Whether the principal may not even see the topic: then it is not among all topics, and refused when it is asked for by name.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub(crate) fn is_hidden(&self, topic: &str) -> Result<bool, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), ASK)?;
+        let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        Ok(metadata.topics().iter().any(|found| found.name() == topic && found.error() == Some(refused)))
     }
 
     /// What the members of a group were given; `None` while the group rebalances, or if it has no members.
@@ -192,7 +203,8 @@ impl Reader {
             None => Ok(None),
             Some(Ok(message)) => Ok(Some(own(&message))),
             Some(Err(
-                error @ (KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) | KafkaError::MessageConsumptionFatal(_)),
+                error @ (KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::TopicAuthorizationFailed)
+                | KafkaError::MessageConsumptionFatal(_)),
             )) => Err(error),
             Some(Err(error)) => {
                 tracing::warn!(%error, "kafka");

@@ -196,6 +196,11 @@ impl Poller {
                     || Control::Failed("a topic lacks an offset that is to be read, and the broker does not say which".to_owned());
                 self.tell(if is_whole { Control::OutOfRange(places) } else { unknown() });
             }
+            KafkaError::MessageConsumption(
+                code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed),
+            ) => self.tell(Control::Failed(format!(
+                "the principal may not read a topic, or not as this group ({code}); `entail check --grants` prints the access that is needed"
+            ))),
             KafkaError::MessageConsumptionFatal(code) => self.tell(Control::Failed(format!("the Kafka client failed: {code}"))),
             KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 tracing::warn!(%error, "a topic does not exist (yet)");

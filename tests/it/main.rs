@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test that misses what it looks for should panic")]
 #![allow(clippy::wildcard_enum_match_arm, clippy::type_complexity, reason = "tables of cases, read once and from top to bottom")]
 
+mod acls;
 mod altered;
 mod cascade;
 mod check;

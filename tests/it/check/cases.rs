@@ -56,6 +56,8 @@ pub(crate) const ELSEWHERE: &[(Code, &str)] = &[
     (Code::Standby, "h66_a_standby_a_server_without_a_logical_log_and_a_slot_that_lost_its_place_are_refused"),
     (Code::NotLogical, "h66_a_standby_a_server_without_a_logical_log_and_a_slot_that_lost_its_place_are_refused"),
     (Code::SlotLost, "h66_a_standby_a_server_without_a_logical_log_and_a_slot_that_lost_its_place_are_refused"),
+    (Code::TopicRight, "h100_the_printed_access_to_kafka_is_enough_and_each_part_of_it_is_needed"),
+    (Code::TopicSettings, "h100_the_printed_access_to_kafka_is_enough_and_each_part_of_it_is_needed"),
     (Code::Pooler, "h71_a_pooler_that_changes_sessions_or_drops_settings_is_refused_by_name"),
     (Code::Drifted, "h74_what_changed_since_the_last_start_is_told_once"),
     (Code::NewReference, "h78_check_names_a_reference_that_is_new_to_the_group"),
