@@ -133,6 +133,7 @@ async fn living(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades
     for (target, key) in parents {
         by_target.entry(*target).or_default().push(key);
     }
+    let chosen: BTreeSet<&str> = cascades.iter().map(String::as_str).collect();
     let mut living = BTreeSet::new();
     for (target_id, keys) in by_target {
         let target = model.graph.target(target_id);
@@ -151,7 +152,7 @@ async fn living(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades
         };
         let dialect = model.databases.handle(model.table(target.entity).database).database.dialect();
         let rows: Vec<&Key> = found.values().collect();
-        let images = ledger::images_of(session.as_mut(), dialect, (&group, cascades), &model.graph.node(target.entity).name, &rows).await?;
+        let images = ledger::images_of(session.as_mut(), dialect, (&group, &chosen), &model.graph.node(target.entity).name, &rows).await?;
         // A row that these cascades only changed lives, under its key; of another value of it nobody can tell.
         let by_key = target_id == model.graph.key_target(target.entity);
         let taken = |images: &ledger::Images| if by_key { images.uprooted } else { images.open };
@@ -230,7 +231,8 @@ fn returning(model: &Model, candidates: Vec<Taken>, living: &BTreeSet<(TargetId,
 async fn put_back(job: &mut Job<'_>, mut rescued: Vec<Taken>, cascades: &[String]) -> Result<BTreeSet<DatabaseId>, Failure> {
     let (group, model) = (job.engine.owner.group.clone(), job.model);
     rescued.sort_by_key(|one| (std::cmp::Reverse(model.graph.rank(one.entity)), one.entity, one.database, std::cmp::Reverse(one.row.id)));
-    let owed = Owed { model, group: &group, cascades };
+    let chosen = cascades.iter().map(String::as_str).collect();
+    let owed = Owed { model, group: &group, chosen: &chosen };
     let mut databases = BTreeSet::new();
     for rows in rescued.chunk_by(|one, other| (one.entity, one.database) == (other.entity, other.database)) {
         let Some(Taken { database, entity, .. }) = rows.first() else { continue };

@@ -383,39 +383,43 @@ pub struct Images {
     pub others: i64,
 }
 
-/// What the archive knows of these keys of an entity.
+/// What the archive knows of these keys of an entity. Which cascades are chosen is told here and not in SQL: there may be thousands of them, and
+/// this is asked page by page.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn images_of(
     session: &mut dyn Session,
     dialect: Dialect,
-    (group, cascades): (&str, &[String]),
+    (group, chosen): (&str, &BTreeSet<&str>),
     entity: &str,
     keys: &[&Key],
 ) -> Result<BTreeMap<Key, Images>, SinkError> {
     let what = "reading the archive";
-    let chosen = match dialect {
-        Dialect::Postgres => "a.cascade_id = ANY($3)",
-        Dialect::Sqlite => "a.cascade_id IN (SELECT value FROM json_each($3))",
-    };
     let youngest = |condition: &str| format!("CAST(coalesce(max(CASE WHEN {condition} THEN a.id END), 0) AS TEXT)");
     let sql = format!(
-        "SELECT a.row_key, {}, {}, {}, {} FROM {{list}} JOIN entail_archive AS a ON a.entity = $2 AND a.row_key = {{c0}}
-        WHERE a.group_id = $1 AND a.action IN ('delete', 'update') GROUP BY a.row_key",
-        youngest(&format!("{chosen} AND a.action = 'delete'")),
-        youngest(&format!("{chosen} AND a.undone_at IS NULL")),
-        youngest(&format!("{chosen} AND a.undone_at IS NULL AND (a.action = 'delete' OR coalesce(a.after_key, '') <> a.row_key)")),
-        youngest(&format!("NOT {chosen} AND a.undone_at IS NULL")),
+        "SELECT a.row_key, a.cascade_id, {}, {}, {} FROM {{list}} JOIN entail_archive AS a ON a.entity = $2 AND a.row_key = {{c0}}
+        WHERE a.group_id = $1 AND a.action IN ('delete', 'update') GROUP BY a.row_key, a.cascade_id",
+        youngest("a.action = 'delete'"),
+        youngest("a.undone_at IS NULL"),
+        youngest("a.undone_at IS NULL AND (a.action = 'delete' OR coalesce(a.after_key, '') <> a.row_key)"),
     );
-    let binds = vec![text(group), text(entity), Bind::Texts(some(cascades.iter()))];
+    let binds = vec![text(group), text(entity)];
     let statement = over_list(dialect, what, &sql, vec![some(keys.iter().map(|key| super::key_text(key)))], binds);
-    let read = |row: &Row| {
-        let Some(key) = read_key(cell(row, 0)) else { return Ok(None) };
-        let (removed, open) = (number(what, row, 1)?, number(what, row, 2)?);
-        Ok(Some((key, Images { removed, open, uprooted: number(what, row, 3)?, others: number(what, row, 4)? })))
-    };
-    query(session, statement).await?.iter().filter_map(|row| read(row).transpose()).collect()
+    let mut images: BTreeMap<Key, Images> = BTreeMap::new();
+    for row in &query(session, statement).await? {
+        let Some(key) = read_key(cell(row, 0)) else { continue };
+        let (removed, open, uprooted) = (number(what, row, 2)?, number(what, row, 3)?, number(what, row, 4)?);
+        let known = images.entry(key).or_default();
+        if chosen.contains(cell(row, 1)) {
+            known.removed = known.removed.max(removed);
+            known.open = known.open.max(open);
+            known.uprooted = known.uprooted.max(uprooted);
+        } else {
+            known.others = known.others.max(open);
+        }
+    }
+    Ok(images)
 }
 
 /// Those of these keys of an entity whose rows were removed by a cascade and not put back, as far as the archive goes back; none where the

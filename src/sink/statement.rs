@@ -96,6 +96,8 @@ impl<'a> ListColumn<'a> {
 /// A list of rows to join with: `FROM` text, and an expression per column.
 struct Listed {
     from: String,
+    /// How a table is joined to it.
+    join: &'static str,
     columns: Vec<String>,
     ordinal: &'static str,
 }
@@ -135,6 +137,7 @@ impl Builder {
         }
         Listed {
             from: format!("unnest({}) WITH ORDINALITY AS k({}, n)", arrays.join(", "), names.join(", ")),
+            join: "JOIN",
             columns: names.iter().map(|name| format!("k.{name}")).collect(),
             ordinal: "(k.n - 1)",
         }
@@ -150,7 +153,8 @@ impl Builder {
         let bind = self.bind(Bind::Text(Some(json)));
         let columns =
             likes.iter().enumerate().map(|(index, like)| sqlite_value(like.as_ref(), &format!("json_extract(k.value, '$[{index}]')")));
-        Listed { columns: columns.collect(), from: format!("json_each({bind}) AS k"), ordinal: "k.key" }
+        // Else SQLite may go through the table instead, and read the whole list again for each of its rows.
+        Listed { columns: columns.collect(), from: format!("json_each({bind}) AS k"), join: "CROSS JOIN", ordinal: "k.key" }
     }
 
     fn done(self, what: String, sql: String) -> Statement {
@@ -308,9 +312,10 @@ pub(crate) fn select(dialect: Dialect, selection: &Selection<'_>) -> Option<Stat
     let when = conditions(&mut builder, when);
     let lock = if *lock && dialect == Dialect::Postgres { " FOR UPDATE OF t" } else { "" };
     let sql = format!(
-        "SELECT {} FROM {} JOIN {} AS t ON {}{when} LIMIT {limit}{lock}",
+        "SELECT {} FROM {} {} {} AS t ON {}{when} LIMIT {limit}{lock}",
         shown.join(", "),
         listed.from,
+        listed.join,
         table.quoted,
         on.join(" AND "),
     );
@@ -372,9 +377,31 @@ pub(crate) fn over_list(dialect: Dialect, what: &str, sql: &str, columns: Vec<Ve
     let mut builder = Builder::new(dialect);
     builder.binds = binds;
     let listed = builder.list(columns.into_iter().map(|texts| ListColumn { texts, like: None }).collect());
-    let mut sql = sql.replace("{list}", &listed.from);
+    let mut sql = sql.replace("{list} JOIN", &format!("{{list}} {}", listed.join)).replace("{list}", &listed.from);
     for (index, column) in listed.columns.iter().enumerate() {
         sql = sql.replace(&format!("{{c{index}}}"), column);
     }
     Some(builder.done(what.to_owned(), sql))
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnection;
+    use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+
+    use super::*;
+
+    /// Where the first column of a key is compared with a constant, SQLite would go through that part of the table, and read the whole list again for
+    /// each row of it.
+    #[tokio::test]
+    async fn h62_sqlite_goes_through_the_list_and_looks_up_in_the_table() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.expect("opens");
+        sqlx::query("CREATE TABLE u (g TEXT, e TEXT, k TEXT, PRIMARY KEY (g, e, k))").execute(&mut connection).await.expect("made");
+        let sql = "SELECT u.k FROM {list} JOIN u ON u.g = $1 AND u.e = {c0} AND u.k = {c1}";
+        let (columns, binds) = (vec![vec![Some("e".to_owned())], vec![Some("k".to_owned())]], vec![Bind::Text(Some("g".to_owned()))]);
+        let statement = over_list(Dialect::Sqlite, "asking", sql, columns, binds).expect("a list");
+        let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.sql()))).fetch_all(&mut connection).await;
+        let steps: Vec<String> = plan.expect("a plan").iter().map(|row| row.get(3)).collect();
+        assert!(steps.first().is_some_and(|step| step.starts_with("SCAN k ")), "{steps:?}");
+    }
 }

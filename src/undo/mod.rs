@@ -123,7 +123,7 @@ pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result
     let mut is_spared = false;
     let cascades = loop {
         let cascades: Vec<String> = undone.cascades.iter().map(|line| line.cascade.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-        let work = Work { model, manner, cascades: &cascades, all: undone.cascades.iter().map(|line| line.rows).sum() };
+        let work = Work::new(model, manner, &cascades, &undone.cascades);
         undone.tables = work.pass(true).await?;
         undone.lost = work.lost(&undone.cascades).await?;
         if is_spared && manner.on_conflict == OnConflict::Fail && undone.left() > 0 {
@@ -145,7 +145,7 @@ pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result
         }
         undone.cascades = now;
     };
-    let work = Work { model, manner, cascades: &cascades, all: undone.cascades.iter().map(|line| line.rows).sum() };
+    let work = Work::new(model, manner, &cascades, &undone.cascades);
     undone.missing_roots = missing_roots(model, &undone.cascades).await?;
     if undone.is_written || manner.is_dry {
         undone.roots = work.put_roots_back(manner.roots, &undone.missing_roots).await?;
@@ -178,10 +178,17 @@ struct Work<'a> {
     model: &'a Model,
     manner: &'a Manner<'a>,
     cascades: &'a [String],
+    /// The same, to be looked up in.
+    chosen: BTreeSet<&'a str>,
     all: u64,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(model: &'a Model, manner: &'a Manner<'a>, cascades: &'a [String], audit: &[Told]) -> Self {
+        let chosen = cascades.iter().map(String::as_str).collect();
+        Self { model, manner, cascades, chosen, all: audit.iter().map(|line| line.rows).sum() }
+    }
+
     /// Goes over all rows, parents before children; dry, or in earnest.
     async fn pass(&self, is_dry: bool) -> Result<Vec<(String, Tally)>, UndoError> {
         let mut tables = Tables::default();
@@ -359,7 +366,7 @@ impl Work<'_> {
             key: &self.model.graph.node(node).key,
             entity,
             group: self.manner.group,
-            cascades: self.cascades,
+            chosen: &self.chosen,
             keep: self.manner.keep,
             policy: self.manner.on_conflict,
             follows: self.model.graph.follows_natively(node),

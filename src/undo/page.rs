@@ -21,7 +21,7 @@ pub(super) struct Place<'a> {
     pub(super) entity: &'a str,
     pub(super) group: &'a str,
     /// The cascades that are undone.
-    pub(super) cascades: &'a [String],
+    pub(super) chosen: &'a BTreeSet<&'a str>,
     /// How long rows that are overwritten are kept.
     pub(super) keep: std::time::Duration,
     pub(super) policy: OnConflict,
@@ -61,7 +61,7 @@ impl Place<'_> {
         let after: Vec<Option<&Key>> = rows.iter().map(|row| row.after.as_ref().map(|(_, key)| key)).collect();
         let (here, there) = (self.now(&before).await?, self.now(&after).await?);
         let keys: Vec<&Key> = rows.iter().filter_map(key_now).collect();
-        let known = ledger::images_of(self.session, self.dialect, (self.group, self.cascades), self.entity, &keys).await?;
+        let known = ledger::images_of(self.session, self.dialect, (self.group, self.chosen), self.entity, &keys).await?;
         let columns: Vec<String> = rows.first().map(|row| apply::columns_of_shape(&row.columns)).unwrap_or_default();
         let item = |(place, row): (usize, &'r Archived)| {
             let Some(laid) = lay(self.dialect, &self.bound.table, self.key, &columns, row) else {

@@ -1,5 +1,7 @@
 //! Puts single rows back within somebody else's transaction.
 
+use std::collections::BTreeSet;
+
 use super::page::Place;
 use super::{OnConflict, Tally};
 use crate::ledger::Archived;
@@ -10,7 +12,8 @@ use crate::sink::{Dialect, Fault, Session, SinkError, Statement};
 pub(crate) struct Owed<'a> {
     pub(crate) model: &'a Model,
     pub(crate) group: &'a str,
-    pub(crate) cascades: &'a [String],
+    /// The cascades that took them.
+    pub(crate) chosen: &'a BTreeSet<&'a str>,
 }
 
 impl Owed<'_> {
@@ -50,7 +53,7 @@ impl Owed<'_> {
             key: &self.model.graph.node(node).key,
             entity,
             group: self.group,
-            cascades: self.cascades,
+            chosen: self.chosen,
             keep: std::time::Duration::ZERO,
             policy: OnConflict::Skip,
             follows: self.model.graph.follows_natively(node),

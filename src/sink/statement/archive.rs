@@ -34,10 +34,11 @@ pub(crate) fn archive(dialect: Dialect, touched: &Touched<'_>, labels: ArchiveLa
     values.push(image(dialect, touched.table));
     let on = touched.matching(&mut builder, &listed);
     let sql = format!(
-        "INSERT INTO entail_archive ({}) SELECT {} FROM {} JOIN {} AS t ON {on}",
+        "INSERT INTO entail_archive ({}) SELECT {} FROM {} {} {} AS t ON {on}",
         names.join(", "),
         values.join(", "),
         listed.from,
+        listed.join,
         touched.table.quoted,
     );
     Some(builder.done(format!("archiving rows of {}", touched.table.table_name()), sql))
@@ -65,11 +66,12 @@ pub(crate) fn note_after(
     let on: Vec<String> = table.bound(key).zip(&listed.columns).map(|(column, value)| equals(dialect, column, value)).collect();
     let same: Vec<String> = fixed.into_iter().map(|(name, bind)| format!("a.{name} = {}", builder.bind(bind))).collect();
     let sql = format!(
-        "UPDATE entail_archive AS a SET after = {}, after_key = {} FROM {} JOIN {} AS t ON {}
+        "UPDATE entail_archive AS a SET after = {}, after_key = {} FROM {} {} {} AS t ON {}
         WHERE a.cascade_id = {} AND a.row_key = {} AND a.action = 'update' AND a.after IS NULL AND {}",
         image(dialect, table),
         label(2),
         listed.from,
+        listed.join,
         table.quoted,
         on.join(" AND "),
         label(0),

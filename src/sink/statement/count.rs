@@ -116,7 +116,7 @@ pub(crate) fn marks(dialect: Dialect, tables: &[&TableRef]) -> Option<Statement>
 fn matching(dialect: Dialect, selection: &Selection<'_>) -> Option<(Builder, String)> {
     let Selection { table, by, keys, when, .. } = selection;
     let (builder, listed, on) = by_keys(dialect, (table, by), when, keys)?;
-    Some((builder, format!("{} JOIN {} AS t ON {on}", listed.from, table.quoted)))
+    Some((builder, format!("{} {} {} AS t ON {on}", listed.from, listed.join, table.quoted)))
 }
 
 /// A list of keys, and the condition that a row carries one of them. `None` if none fits the columns.

@@ -13,10 +13,11 @@ pub(crate) fn images(dialect: Dialect, table: &TableRef, key: &[String], keys: &
     let on: Vec<String> = table.bound(key).zip(&listed.columns).map(|(column, value)| equals(dialect, column, value)).collect();
     let lock = if dialect == Dialect::Postgres { " FOR UPDATE OF t" } else { "" };
     let sql = format!(
-        "SELECT CAST({} AS TEXT), {} FROM {} JOIN {} AS t ON {}{lock}",
+        "SELECT CAST({} AS TEXT), {} FROM {} {} {} AS t ON {}{lock}",
         listed.ordinal,
         image(dialect, table),
         listed.from,
+        listed.join,
         table.quoted,
         on.join(" AND ")
     );

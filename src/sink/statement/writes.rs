@@ -51,11 +51,12 @@ pub(crate) fn delete(dialect: Dialect, touched: &Touched<'_>) -> Option<Statemen
             };
             let of_t: Vec<String> = columns.iter().map(|column| format!("t.{column}")).collect();
             format!(
-                "DELETE FROM {} WHERE ({}) IN (SELECT {} FROM {} JOIN {} AS t ON {on})",
+                "DELETE FROM {} WHERE ({}) IN (SELECT {} FROM {} {} {} AS t ON {on})",
                 table.quoted,
                 columns.join(", "),
                 of_t.join(", "),
                 listed.from,
+                listed.join,
                 table.quoted
             )
         }
