@@ -37,8 +37,9 @@ pub(super) struct Known<'a> {
 pub(super) async fn examined(rules: &RuleSet, config: &Config, patience: Duration, problems: &mut Vec<Problem>) -> (Databases, Examined) {
     let (mut databases, errors) = startup::open_what_answers(config, patience).await;
     for (service, error) in errors {
-        problems.push(if let StartError::Database { source, .. } = &error {
-            refusal(&service, source)
+        // Nothing of it is looked at, whatever the reason: of rights only those behind the door are told apart.
+        problems.push(if let StartError::Database { source: pooled @ SinkError::Pooled { .. }, .. } = &error {
+            refusal(&service, pooled)
         } else {
             unreachable(&service, &chain(&error))
         });

@@ -1,5 +1,7 @@
 //! PostgreSQL: pool, transactions, catalog, SQLSTATE to [`Fault`].
 
+use std::sync::{Arc, PoisonError};
+
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
@@ -13,12 +15,15 @@ use crate::rules::TableName;
 mod catalog;
 mod connection;
 
+use connection::Refused;
+
 /// Connections of one worker to one database: one writing transaction, look-ups beside it, the catalog.
 const MAX_CONNECTIONS: u32 = 4;
 
 pub(super) struct Postgres {
     pool: PgPool,
     options: PgConnectOptions,
+    refused: Refused,
 }
 
 impl Postgres {
@@ -26,8 +31,22 @@ impl Postgres {
     pub(super) fn open(url: &str) -> Result<Self, ConnectError> {
         let options = connection::options(url)?;
         let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(connection::TIMEOUT);
-        let pool = pool.after_connect(|connection, _| Box::pin(connection::settled(connection)));
-        Ok(Self { pool: pool.connect_lazy_with(options.clone()), options })
+        let refused = Refused::default();
+        let told = Arc::clone(&refused);
+        let pool = pool.after_connect(move |connection, _| {
+            let told = Arc::clone(&told);
+            Box::pin(async move { connection::settled(connection, &told).await })
+        });
+        Ok(Self { pool: pool.connect_lazy_with(options.clone()), options, refused })
+    }
+
+    /// An error, or why there was no connection in time.
+    fn fail(&self, what: &str, error: &sqlx::Error) -> SinkError {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match (error, &*refused) {
+            (sqlx::Error::PoolTimedOut, Some(why)) => SinkError::Pooled { why: why.clone() },
+            _ => fail(what, error),
+        }
     }
 }
 
@@ -84,13 +103,16 @@ impl Database for Postgres {
 
     async fn begin(&self) -> Result<Box<dyn Session>, SinkError> {
         // Whatever the role's default is: a look-up must see what was committed before it (H2).
-        let transaction =
-            self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(|error| fail("opening a transaction", &error))?;
+        let transaction = self
+            .pool
+            .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED")
+            .await
+            .map_err(|error| self.fail("opening a transaction", &error))?;
         Ok(Box::new(PostgresSession { transaction }))
     }
 
     async fn read(&self, statement: &Statement) -> Result<Vec<Row>, SinkError> {
-        let rows = prepare(statement).fetch_all(&self.pool).await.map_err(|error| fail(&statement.what, &error))?;
+        let rows = prepare(statement).fetch_all(&self.pool).await.map_err(|error| self.fail(&statement.what, &error))?;
         rows.iter().map(|row| texts(&statement.what, row)).collect()
     }
 

@@ -33,7 +33,7 @@ const CRM: &str = "
     GRANT SELECT ON customers TO ROLE;";
 const MANNERS: [(Manner, &str); 4] = [
     (Manner { settings: Asked::Passed, by_transaction: true }, "several"),
-    (Manner { settings: Asked::Dropped, by_transaction: true }, "drops what is set for a session: DateStyle"),
+    (Manner { settings: Asked::Dropped, by_transaction: true }, "drops what is set for a session: "),
     (Manner { settings: Asked::Dropped, by_transaction: false }, "row_security"),
     (Manner { settings: Asked::Refused, by_transaction: true }, "takes no settings: unsupported startup parameter"),
 ];
@@ -91,6 +91,7 @@ async fn h71_a_connection_without_its_settings_never_answers_that_a_parent_is_mi
     let behind = as_role.replace(&format!(":{}/", server(&bed)), &format!(":{}/", pooler.port));
     let database = Location { url: behind, access: Access::Read }.open().expect("a url");
     assert!(matches!(database.reach().await, Err(SinkError::Pooled { .. })));
-    database.read(&question).await.expect_err("a parent that is hidden is not missing");
-    assert!(database.begin().await.is_err(), "no transaction without settings");
+    let refused = database.read(&question).await.expect_err("a parent that is hidden is not missing");
+    assert!(matches!(&refused, SinkError::Pooled { why } if why.contains("row_security")), "{refused}");
+    assert!(matches!(database.begin().await, Err(SinkError::Pooled { .. })), "no transaction without settings");
 }
