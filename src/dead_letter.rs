@@ -50,7 +50,8 @@ impl DeadLetters {
     pub fn open(kafka: &Kafka, topic: &str) -> Result<Self, KafkaError> {
         let mut config = crate::source::plain_config(kafka);
         config
-            .set("enable.idempotence", "true")
+            // Idempotence would end the producer for good when a right to write is missing once; and a letter may come twice anyway.
+            .set("enable.idempotence", "false")
             .set("acks", "all")
             .set("linger.ms", "5")
             .set("message.max.bytes", "67108864")

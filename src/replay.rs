@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rdkafka::error::KafkaError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +79,7 @@ impl Found {
 pub enum ReplayError {
     /// librdkafka refused, or no broker answers.
     #[error("kafka")]
-    Kafka(#[from] rdkafka::error::KafkaError),
+    Kafka(#[from] KafkaError),
     /// A database says that a person must look.
     #[error("halted")]
     Halted(#[source] crate::sink::SinkError),
@@ -201,20 +202,16 @@ fn open(
     Ok((reader, ranges))
 }
 
-fn read(reader: Arc<Reader>, sender: mpsc::Sender<Record>, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+/// Records, or the error behind which there are no more.
+type Records = mpsc::Receiver<Result<Record, KafkaError>>;
+
+fn read(reader: Arc<Reader>, sender: mpsc::Sender<Result<Record, KafkaError>>, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         while !ended.load(Ordering::Acquire) {
-            match reader.next() {
-                Ok(Some(record)) => {
-                    if sender.blocking_send(record).is_err() {
-                        return;
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(%error, "replay cannot read on");
-                    return;
-                }
+            let Some(next) = reader.next().transpose() else { continue };
+            let is_last = next.is_err();
+            if sender.blocking_send(next).is_err() || is_last {
+                return;
             }
         }
     })
@@ -236,7 +233,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    async fn run(&mut self, records: &mut mpsc::Receiver<Record>, mut follower: Option<&mut Follower>) -> Result<(), ReplayError> {
+    async fn run(&mut self, records: &mut Records, mut follower: Option<&mut Follower>) -> Result<(), ReplayError> {
         let mut settle_by: Option<Instant> = None;
         let mut mark_at = Instant::now();
         while !self.shared.stop.is_cancelled() {
@@ -246,7 +243,7 @@ impl Replay<'_> {
                     return Ok(());
                 }
             }
-            let batch = self.next_batch(records).await;
+            let batch = self.next_batch(records).await?;
             let retries = self.proven(follower.as_deref_mut()).await?;
             if !batch.is_empty() || !retries.is_empty() {
                 self.work(batch, retries).await?;
@@ -264,23 +261,25 @@ impl Replay<'_> {
     }
 
     /// Records in batches. Those behind the end are read only while roots wait: they show what the last word on a key is.
-    async fn next_batch(&self, records: &mut mpsc::Receiver<Record>) -> Vec<Record> {
+    async fn next_batch(&self, records: &mut Records) -> Result<Vec<Record>, KafkaError> {
         let mut batch = Vec::new();
         let mut bytes = 0;
         let deadline = Instant::now() + Duration::from_millis(100);
         while batch.len() < self.config.batch.events && bytes < self.config.batch.bytes {
             match tokio::time::timeout_at(deadline, records.recv()).await {
                 Ok(Some(record)) => {
+                    let record = record?;
                     let end = self.ranges.get(&record.at.partition).map_or(0, |(_, until)| *until);
                     if record.at.offset < end || !self.waitlist.is_empty() {
                         bytes += crate::source::size(&record);
                         batch.push(record);
                     }
                 }
-                Ok(None) | Err(_) => break,
+                Ok(None) => return Err(KafkaError::Canceled),
+                Err(_) => break,
             }
         }
-        batch
+        Ok(batch)
     }
 
     /// The roots whose proof has come.

@@ -12,7 +12,7 @@ use super::{Options, Subject};
 use crate::change::{self, Content, NextOffset, Operation, Record, SkipReason, TopicPartition, TopicSpec};
 use crate::config::{Config, Kafka};
 use crate::error::chain;
-use crate::model::{Code, Problem};
+use crate::model::{self, Code, Problem};
 use crate::rules::OnUpdate;
 use crate::source::assigned::Reader;
 use crate::source::plain_config;
@@ -27,8 +27,12 @@ const ACCESS: &str = "the `kafka-acls.sh` lines that `entail check --grants` pri
 pub(super) async fn look(subject: &Subject<'_>, config: &Config, options: &Options) -> Vec<Problem> {
     let wanted: BTreeSet<String> = subject.rules.entities.iter().filter_map(|entity| entity.topic.clone()).collect();
     let (kafka, sample, patience) = (config.kafka.clone(), options.sample, options.patience);
-    let asked = tokio::task::spawn_blocking(move || newest(&kafka, &wanted, sample, patience)).await;
-    let found = match asked {
+    let markers = subject.model.as_ref().map(|model| model::markers(model)).unwrap_or_default();
+    let asked = tokio::task::spawn_blocking(move || {
+        Ok::<_, KafkaError>((newest(&kafka, &wanted, sample, patience)?, closed_markers(&kafka, &markers)?))
+    })
+    .await;
+    let (found, closed) = match asked {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => return vec![no_broker(config, &error.to_string())],
         Err(error) => return vec![no_broker(config, &error.to_string())],
@@ -46,6 +50,7 @@ pub(super) async fn look(subject: &Subject<'_>, config: &Config, options: &Optio
             Found::Topic(newest) => records(subject, topic, newest, sample, &mut problems),
         }
     }
+    problems.extend(closed.iter().map(|topic| Problem::new(Code::TopicRight, topic, MAY_NOT_READ, ACCESS)));
     let there: Vec<&String> = found.iter().filter(|(_, found)| matches!(found, Found::Topic(_))).map(|(topic, _)| topic).collect();
     match settings(&config.kafka, &there, patience).await {
         Ok(settings) => {
@@ -104,15 +109,17 @@ fn newest(kafka: &Kafka, topics: &BTreeSet<String>, sample: u64, patience: Durat
         found.insert(topic.clone(), Found::Topic(newest));
     }
     // All at once: a client takes about a second to come to its first record, however many partitions there are.
-    let (records, refused) = if start.is_empty() { Default::default() } else { read(&reader, &start, ends)? };
+    let (records, unread) = if start.is_empty() { Default::default() } else { read(&reader, &start, ends)? };
     for record in records {
         if let Some(Found::Topic(newest)) = found.get_mut(&*record.at.partition.topic) {
             newest.records.push(record);
         }
     }
-    for topic in refused {
-        if let Some(Found::Topic(newest)) = found.get_mut(&*topic) {
-            newest.may_be_read = !newest.records.is_empty();
+    for topic in unread {
+        if let Some(Found::Topic(newest)) = found.get_mut(&*topic)
+            && newest.records.is_empty()
+        {
+            newest.may_be_read = may_read(kafka, &topic, &start)?;
         }
     }
     for topic in missing {
@@ -120,6 +127,40 @@ fn newest(kafka: &Kafka, topics: &BTreeSet<String>, sample: u64, patience: Durat
         found.insert(topic, if is_hidden { Found::Hidden } else { Found::Nothing });
     }
     Ok(found)
+}
+
+/// Whether the broker lets us read a topic, from these places on. A client says which topic was refused only if there is no other, and only once.
+fn may_read(kafka: &Kafka, topic: &str, places: &BTreeMap<TopicPartition, NextOffset>) -> Result<bool, KafkaError> {
+    let reader = Reader::open(kafka)?;
+    reader.assign(&places.iter().filter(|(partition, _)| *partition.topic == *topic).map(|(one, at)| (one.clone(), *at)).collect())?;
+    let begun = Instant::now();
+    while begun.elapsed() < READ {
+        match reader.next() {
+            Ok(None) => {}
+            Ok(Some(_)) => return Ok(true),
+            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Topics of markers that the principal may not read. One that is not there yet is made with the first marker.
+fn closed_markers(kafka: &Kafka, topics: &[String]) -> Result<Vec<String>, KafkaError> {
+    let reader = Reader::open(kafka)?;
+    let mut closed = Vec::new();
+    for topic in topics {
+        let mut places = BTreeMap::new();
+        for partition in reader.partitions(topic)? {
+            let marks = reader.watermarks(&partition)?;
+            if marks.low < marks.high {
+                places.insert(partition, NextOffset(marks.low));
+            }
+        }
+        let is_closed = if places.is_empty() { reader.is_hidden(topic)? } else { !may_read(kafka, topic, &places)? };
+        closed.extend(is_closed.then(|| topic.clone()));
+    }
+    Ok(closed)
 }
 
 /// Reads to the ends as they were: the records, and the topics that were not read to their ends if the broker refused any. A marker of a

@@ -268,11 +268,15 @@ fn follow(kafka: &Kafka, topics: &[String], sender: &mpsc::Sender<Record>, stop:
             std::thread::sleep(POLL);
             continue;
         }
-        if let Ok(Some(record)) = reader.next() {
-            next.insert(record.at.partition.clone(), record.at.next());
-            if sender.blocking_send(record).is_err() {
-                return;
+        match reader.next() {
+            Ok(None) => {}
+            Ok(Some(record)) => {
+                next.insert(record.at.partition.clone(), record.at.next());
+                if sender.blocking_send(record).is_err() {
+                    return;
+                }
             }
+            Err(error) => tracing::error!(%error, ?topics, "markers cannot be read: roots that wait for them go on waiting"),
         }
     }
 }

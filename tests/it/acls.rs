@@ -83,6 +83,27 @@ async fn waits_for(shop: &Shop, config: &Path, access: &Access, operation: &str,
     assert_eq!(shop.bed.read_all(&[&access.resource[1]]).await.len(), letters, "letters once {operation} is given");
 }
 
+/// Where keys may change, the markers of the connector are read, too.
+async fn markers(shop: &Shop, config: &Path) {
+    let rules = shop.rules().replacen("on_delete: cascade }", "on_delete: cascade, on_update: cascade }", 1);
+    std::fs::write(shop.dir.path().join("keys.yaml"), rules).expect("the rules are written");
+    let text = std::fs::read_to_string(config).expect("the settings").replace("rules: rules.yaml", "rules: keys.yaml");
+    let config = shop.dir.path().join("keys-entail.yaml");
+    std::fs::write(&config, text).expect("the settings are written");
+    let (code, printed, errors) = entail(&config, &["check", "--grants"]).await;
+    assert_eq!(code, 0, "{errors}");
+    let topic = shop.bed.name("crm.message");
+    let access = printed.lines().filter_map(Access::read).find(|access| access.resource[1] == topic);
+    let access = access.unwrap_or_else(|| panic!("{printed}"));
+    assert!(found(&config, &topic).await.contains("topic-right"), "it may not be seen");
+    shop.bed.create_topic(&topic, 1, &[]).await;
+    shop.bed.produce(vec![Record::new(&topic, "{\"prefix\":\"entail\"}", Some("{}"))]).await;
+    access.give(shop, &["--add"], &["Describe".to_owned()]).await;
+    assert!(found(&config, &topic).await.contains("topic-right"), "it may not be read");
+    access.give(shop, &["--add"], &access.operations).await;
+    assert!(!found(&config, &topic).await.contains("topic-right"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h100_the_printed_access_to_kafka_is_enough_and_each_part_of_it_is_needed() {
     let shop = Shop::open().await;
@@ -113,8 +134,8 @@ async fn h100_the_printed_access_to_kafka_is_enough_and_each_part_of_it_is_neede
             ("DescribeConfigs", "--topic") => assert_eq!(found(&config, name).await, told("topic-settings"), "{name}"),
             // The topic is made first, so that there is one to write to.
             ("Create", "--topic") => waits_for(&shop, &config, access, operation, 1).await,
-            ("Write", "--topic") => {}
-            ("Read", "--group") => {}
+            // `run` below, and the dead letter at the end.
+            ("Write", "--topic") | ("Read", "--group") => {}
             other => panic!("printed for no known reason: {other:?}"),
         }
         if operation == "Read" {
@@ -133,6 +154,7 @@ async fn h100_the_printed_access_to_kafka_is_enough_and_each_part_of_it_is_neede
         tried += 1;
     }
     println!("{tried} operations taken away in turn");
+    markers(&shop, &config).await;
     let writing = all.iter().find(|access| access.resource[1] == letters).expect("the dead letters");
     writing.give(&shop, &["--remove", "--force"], &["Write".to_owned()]).await;
     waits_for(&shop, &config, writing, "Write", 2).await;
