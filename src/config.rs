@@ -460,9 +460,31 @@ archive: { keep: 7d }
         let good: serde_json::Value = serde_saphyr::from_str(GOOD).expect("YAML");
         let problems: Vec<String> = validator.iter_errors(&good).map(|error| error.to_string()).collect();
         assert!(problems.is_empty(), "{problems:#?}");
-        for (from, to) in [("version: 1", "version: 2"), ("group: entail", "gruop: entail"), ("rules: rules/", "rules: []")] {
-            let bad: serde_json::Value = serde_saphyr::from_str(&GOOD.replacen(from, to, 1)).expect("YAML");
-            assert!(!validator.is_valid(&bad), "{to}");
+        let mistakes = [
+            ("version: 1", "version: 2"),
+            ("version: 1\n", ""),
+            ("rules: rules/", "rules: []"),
+            ("rules: rules/", "rule: rules/"),
+            ("group: entail", "gruop: entail"),
+            ("group: entail", "group: 7"),
+            ("brokers: 127.0.0.1:9092", "brokers: []"),
+            ("session.timeout.ms: 10000", "session.timeout.ms: []"),
+            ("access: read", "access: raed"),
+            ("access: read", "acess: read"),
+            ("events: 500", "events: 0"),
+            ("events: 500", "events: many"),
+            ("bytes: 4 MiB", "bytes: 4 MIB"),
+            ("linger: 5ms", "linger: 5"),
+            ("topic: letters", "topic: []"),
+            ("count: 7", "count: -7"),
+            ("keep: 7d", "keep: 7 d a"),
+            ("keep: 7d", "kept: 7d"),
+        ];
+        for (from, to) in mistakes {
+            let text = GOOD.replacen(from, to, 1);
+            assert!(read(&text).is_err(), "taken: {to}");
+            let bad: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
+            assert!(!validator.is_valid(&bad), "good by the schema: {to}");
         }
     }
 }
