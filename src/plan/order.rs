@@ -264,7 +264,7 @@ impl Planner<'_> {
         let lets_go = |row: &RowId, edge: &EdgeId| {
             let edge = self.graph.edge(*edge);
             let held = columns_key(&edge.columns, &self.collected.row(*row).1);
-            edge.origin == Origin::Native && held.is_some_and(|key| going.contains(&(edge.target, key)))
+            edge.is_native && held.is_some_and(|key| going.contains(&(edge.target, key)))
         };
         walk.touches.retain(|row, touch| {
             if stays(row, touch) {

@@ -96,13 +96,24 @@ async fn h48_a_large_root_goes_a_portion_at_a_time_and_each_row_once() {
 /// Orders that point at each other by a native key of their service's, which makes them let go: what they held is kept, though they go later.
 #[tokio::test(flavor = "multi_thread")]
 async fn h64_what_a_row_of_a_later_portion_lets_go_of_is_kept() {
+    lets_go_and_gets_back(LEVELS).await;
+}
+
+/// The same where the rules have a reference over the key's columns.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_what_a_row_of_a_later_portion_lets_go_of_by_rule_and_key_is_kept() {
+    let buddy = "  - { name: order_buddy, child: shop.order, columns: buddy, parent: shop.order, on_delete: set_null }\nlimits:";
+    lets_go_and_gets_back(&LEVELS.replace("limits:", buddy)).await;
+}
+
+async fn lets_go_and_gets_back(rules: &str) {
     for (postgres, rows_per_portion) in [false, true].into_iter().flat_map(|postgres| (2..6).map(move |rows| (postgres, rows))) {
         let mut world = world(postgres, 0, LEVELS).await;
         sql(&world.shop, "ALTER TABLE orders ADD COLUMN buddy bigint REFERENCES orders (id) ON DELETE SET NULL").await;
         sql(&world.shop, "INSERT INTO orders SELECT i, 3, NULL, NULL FROM (SELECT id + 100 * 4 AS i FROM orders WHERE id >= 100) AS more")
             .await;
         sql(&world.shop, "UPDATE orders SET buddy = CASE id % 2 WHEN 0 THEN id + 1 ELSE id - 1 END WHERE id >= 100").await;
-        world.rebind(None).await;
+        world.rebind(Some(rules)).await;
         world.engine.rows_per_portion = rows_per_portion;
         let all = "SELECT CAST(id AS TEXT) || '|' || CAST(customer AS TEXT) || '|' || CAST(buddy AS TEXT) FROM orders WHERE id >= 100 ORDER BY id";
         let before = lines(&world.shop, all).await;
