@@ -95,11 +95,10 @@ fn newest(kafka: &Kafka, topics: &BTreeSet<String>, sample: u64, patience: Durat
     let missing = reader.missing(topics, patience)?;
     let (mut found, mut start, mut ends) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for topic in topics.iter().filter(|topic| !missing.contains(topic)) {
-        let partitions = reader.partitions(topic)?;
+        let partitions = reader.ends(topic)?;
         let each = i64::try_from(sample.div_ceil(partitions.len().max(1) as u64)).unwrap_or(i64::MAX);
         let mut newest = Newest { may_be_read: true, partitions: partitions.len(), records: Vec::new(), is_empty: true };
-        for partition in partitions {
-            let marks = reader.watermarks(&partition)?;
+        for (partition, marks) in partitions {
             newest.is_empty &= marks.low >= marks.high;
             if marks.low < marks.high && each > 0 {
                 start.insert(partition.clone(), NextOffset(marks.low.max(marks.high.saturating_sub(each))));
@@ -150,13 +149,8 @@ fn closed_markers(kafka: &Kafka, topics: &[String]) -> Result<Vec<String>, Kafka
     let reader = Reader::open(kafka)?;
     let mut closed = Vec::new();
     for topic in topics {
-        let mut places = BTreeMap::new();
-        for partition in reader.partitions(topic)? {
-            let marks = reader.watermarks(&partition)?;
-            if marks.low < marks.high {
-                places.insert(partition, NextOffset(marks.low));
-            }
-        }
+        let filled = reader.ends(topic)?.into_iter().filter(|(_, marks)| marks.low < marks.high);
+        let places: BTreeMap<_, _> = filled.map(|(partition, marks)| (partition, NextOffset(marks.low))).collect();
         let is_closed = if places.is_empty() { reader.is_hidden(topic)? } else { !may_read(kafka, topic, &places)? };
         closed.extend(is_closed.then(|| topic.clone()));
     }

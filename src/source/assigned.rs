@@ -125,6 +125,14 @@ impl Reader {
         Ok(Watermarks { low, high })
     }
 
+    /// The partitions of a topic, each with its first offset and one past its last.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub(crate) fn ends(&self, topic: &str) -> Result<Vec<(TopicPartition, Watermarks)>, KafkaError> {
+        self.partitions(topic)?.into_iter().map(|partition| Ok((partition.clone(), self.watermarks(&partition)?))).collect()
+    }
+
     /// The offset of a place, within what is there.
     ///
     /// # Errors
@@ -283,12 +291,8 @@ fn follow(kafka: &Kafka, topics: &[String], sender: &mpsc::Sender<Record>, stop:
 
 /// Adds a topic's partitions from their end: the last record is read again, so that a marker that made the topic is seen.
 fn find(reader: &Reader, topic: &str, next: &mut BTreeMap<TopicPartition, NextOffset>) -> bool {
-    let partitions = reader.partitions(topic).unwrap_or_default();
-    for partition in &partitions {
-        match reader.watermarks(partition) {
-            Ok(marks) => drop(next.insert(partition.clone(), NextOffset(marks.high.saturating_sub(1).max(marks.low)))),
-            Err(_) => return false,
-        }
-    }
-    !partitions.is_empty()
+    let ends = reader.ends(topic).unwrap_or_default();
+    let is_found = !ends.is_empty();
+    next.extend(ends.into_iter().map(|(partition, marks)| (partition, NextOffset(marks.high.saturating_sub(1).max(marks.low)))));
+    is_found
 }

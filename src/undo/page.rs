@@ -25,7 +25,6 @@ pub(super) struct Place<'a> {
     /// How long rows that are overwritten are kept.
     pub(super) keep: std::time::Duration,
     pub(super) policy: OnConflict,
-    /// It is rolled back at the end.
     /// Native keys change rows of this table when their parents get other keys.
     pub(super) follows: bool,
     pub(super) is_dry: bool,
