@@ -58,18 +58,43 @@ pub struct Edge {
     pub archive: bool,
     /// Where it comes from.
     pub origin: Origin,
-    /// A native key of the same columns sees to it that who points at a row by it means that row.
-    pub is_native: bool,
+    /// What a native key of the same columns does to a row whose parent goes first; `None` if there is no such key.
+    pub native_delete: Option<NativeDelete>,
     /// What the database does by itself to these rows when entail gives their parent another key.
     pub native_update: OnUpdate,
 }
 
+/// What a native key does to a row whose parent goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NativeDelete {
+    /// It takes the row along.
+    Takes,
+    /// It makes the row let go.
+    Changes,
+    /// The parent cannot go.
+    Refuses,
+}
+
 impl Edge {
+    /// A native key of the same columns sees to it that who points at a row by it means that row.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.native_delete.is_some()
+    }
+
     /// Whether the database itself changes these rows when their parent gets another key.
     #[must_use]
     pub fn follows_natively(&self) -> bool {
         matches!(self.native_update, OnUpdate::Cascade | OnUpdate::SetNull | OnUpdate::SetDefault)
     }
+}
+
+/// A node's place in the order that native keys insist on, children first: by all that do not take their rows along, and where these form a
+/// circle by those alone that refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct NativeRank {
+    changes: usize,
+    refuses: usize,
 }
 
 /// Where an edge comes from.
@@ -89,8 +114,7 @@ pub struct Graph {
     edges: Vec<Edge>,
     /// Per node, its place in an order in which children come before their parents; the nodes of a cycle share one.
     ranks: Vec<usize>,
-    /// The same by the native keys alone that do not take their rows along: within a cycle, their order is the one that databases insist on.
-    native_ranks: Vec<usize>,
+    native_ranks: Vec<NativeRank>,
     reach: Vec<BTreeSet<EntityId>>,
     /// Edges by which, or below which, something may refuse.
     refusing: BTreeSet<EdgeId>,
@@ -121,7 +145,9 @@ impl Graph {
         let mut graph =
             Self { nodes, targets, edges, ranks: Vec::new(), native_ranks: Vec::new(), reach: Vec::new(), refusing: BTreeSet::new() };
         graph.ranks = graph.ranked(|_| true);
-        graph.native_ranks = graph.ranked(|edge| edge.origin == Origin::Native && edge.on_delete != OnDelete::Cascade);
+        let at_least = |least| graph.ranked(|edge| edge.native_delete >= Some(least));
+        let both = at_least(NativeDelete::Changes).into_iter().zip(at_least(NativeDelete::Refuses));
+        graph.native_ranks = both.map(|(changes, refuses)| NativeRank { changes, refuses }).collect();
         graph.reach = (0u32..).map(EntityId).zip(&graph.nodes).map(|(entity, _)| graph.reached_from(entity)).collect();
         graph.refusing = graph.edges().filter(|(_, edge)| graph.refuses(edge)).map(|(id, _)| id).collect();
         graph
@@ -209,8 +235,8 @@ impl Graph {
 
     /// Place in the order that native keys insist on, among entities of one rank.
     #[must_use]
-    pub fn native_rank(&self, entity: EntityId) -> usize {
-        self.native_ranks.get(entity.0 as usize).copied().unwrap_or(0)
+    pub fn native_rank(&self, entity: EntityId) -> NativeRank {
+        self.native_ranks.get(entity.0 as usize).copied().unwrap_or_default()
     }
 
     /// The entities whose rows a change of this entity may touch. Holds the entity itself only if it is on a cycle.
@@ -325,7 +351,7 @@ mod tests {
                 mode: Mode::Enforce,
                 archive: true,
                 origin: Origin::Native,
-                is_native: true,
+                native_delete: Some(NativeDelete::Takes),
                 native_update: OnUpdate::NoAction,
             },
             parent: EntityId(parent),

@@ -268,7 +268,7 @@ impl Binder<'_> {
                 mode: reference.mode,
                 archive: reference.archive,
                 origin: Origin::Rule(id),
-                is_native: false,
+                native_delete: None,
                 native_update: OnUpdate::NoAction,
             },
             parent: reference.parent,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Code, Problem};
 use crate::databases::{DatabaseId, Databases};
-use crate::graph::{Edge, EdgeDraft, Node, Origin, TargetId};
+use crate::graph::{Edge, EdgeDraft, NativeDelete, Node, Origin, TargetId};
 use crate::rules::{EntityId, Mode, OnDelete, OnUpdate, TableName};
 use crate::sink::{Column, ForeignKey, NativeAction, SinkError, TableRef};
 use crate::value::{Comparability, comparable};
@@ -158,7 +158,7 @@ fn hand_over(rules: &mut [EdgeDraft], key: &ForeignKey, child: EntityId, parent:
     };
     let mut is_seen_to = false;
     for draft in rules.iter_mut().filter(same) {
-        draft.edge.is_native = true;
+        draft.edge.native_delete = draft.edge.native_delete.max(Some(on_delete(key)));
         let sees_to_it = match draft.edge.on_delete {
             OnDelete::Cascade | OnDelete::SetNull(_) | OnDelete::SetDefault(_) => {
                 draft.edge.when.is_empty() && draft.edge.mode == Mode::Enforce
@@ -171,6 +171,14 @@ fn hand_over(rules: &mut [EdgeDraft], key: &ForeignKey, child: EntityId, parent:
         is_seen_to |= sees_to_it;
     }
     is_seen_to
+}
+
+fn on_delete(key: &ForeignKey) -> NativeDelete {
+    match key.on_delete {
+        NativeAction::Cascade => NativeDelete::Takes,
+        NativeAction::SetNull | NativeAction::SetDefault => NativeDelete::Changes,
+        NativeAction::Restrict | NativeAction::NoAction => NativeDelete::Refuses,
+    }
 }
 
 fn on_update(key: &ForeignKey) -> OnUpdate {
@@ -203,7 +211,7 @@ fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> 
             mode: Mode::Enforce,
             archive: true,
             origin: Origin::Native,
-            is_native: true,
+            native_delete: Some(on_delete(key)),
             native_update: on_update(key),
         },
         parent,

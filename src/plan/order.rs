@@ -241,7 +241,7 @@ impl Planner<'_> {
                 let Some(key) = columns_key(&columns.columns, child) else { continue };
                 let is_spared = self.spared.contains(&(target, key.clone()));
                 for (edge_id, edge) in self.graph.edges_at(target).filter(|(_, edge)| self.bounds.scope.includes(edge)) {
-                    let hands_off = how.hands_off || is_spared || in_doubt && !edge.is_native;
+                    let hands_off = how.hands_off || is_spared || in_doubt && !edge.is_native();
                     let how = How { hands_off, in_shadow: how.in_shadow || edge.mode == Mode::Shadow };
                     let rows = self.children(edge_id, &key).to_vec();
                     self.reach(Reached { root: id, edge_id, edge, fate: &Fate::Gone, how }, &rows, &mut walk, &mut open)?;
@@ -264,7 +264,7 @@ impl Planner<'_> {
         let lets_go = |row: &RowId, edge: &EdgeId| {
             let edge = self.graph.edge(*edge);
             let held = columns_key(&edge.columns, &self.collected.row(*row).1);
-            edge.is_native && held.is_some_and(|key| going.contains(&(edge.target, key)))
+            edge.is_native() && held.is_some_and(|key| going.contains(&(edge.target, key)))
         };
         walk.touches.retain(|row, touch| {
             if stays(row, touch) {

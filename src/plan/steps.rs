@@ -6,12 +6,12 @@ use super::consequence::assigned;
 use super::expand::columns_key;
 use super::order::{Planner, Touches};
 use super::{Assignment, ChildRow, Fate, Plan, RootId, RowId, Step, StepAction, StepRow};
-use crate::graph::EdgeId;
+use crate::graph::{EdgeId, NativeRank};
 use crate::rules::EntityId;
 
 /// What makes one step of many touches, in the order of the steps: whether it is late, rank, whether it deletes, native rank, table, references,
 /// action.
-type StepKey = (bool, usize, bool, usize, EntityId, Vec<EdgeId>, StepAction);
+type StepKey = (bool, usize, bool, NativeRank, EntityId, Vec<EdgeId>, StepAction);
 /// What the updates of a row come to: the references, what is set, and the row's own values.
 type Merged = (Vec<EdgeId>, StepAction, Vec<Option<String>>);
 type Updates = BTreeMap<EdgeId, (RootId, Fate)>;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::graph::{Edge, EdgeDraft, Graph, Node, Origin};
+use crate::graph::{Edge, EdgeDraft, Graph, NativeDelete, Node, Origin};
 use crate::rules::{Mode, OnDelete, OnUpdate, ReferenceId};
 use crate::value::Cell;
 
@@ -23,7 +23,7 @@ fn edge(name: &str, (child, column): (u32, &str), parent: u32, on_delete: OnDele
         mode: Mode::Enforce,
         archive: true,
         origin: Origin::Rule(ReferenceId(0)),
-        is_native: false,
+        native_delete: None,
         native_update: OnUpdate::NoAction,
     };
     EdgeDraft { edge, parent: EntityId(parent), parent_columns: names(&["id"]) }
@@ -168,7 +168,11 @@ fn h26_a_restrict_under_one_unique_key_of_a_row_holds_what_hangs_on_the_other() 
 
 #[test]
 fn h64_rows_in_a_circle_go_in_the_order_that_native_keys_insist_on() {
-    let native = |draft: EdgeDraft| EdgeDraft { edge: Edge { origin: Origin::Native, ..draft.edge }, ..draft };
+    let beside = |draft: EdgeDraft, what| EdgeDraft { edge: Edge { native_delete: Some(what), ..draft.edge }, ..draft };
+    let native = |draft: EdgeDraft| {
+        let draft = beside(draft, NativeDelete::Changes);
+        EdgeDraft { edge: Edge { origin: Origin::Native, ..draft.edge }, ..draft }
+    };
     let default = OnDelete::SetDefault(names(&["line"]));
     let circle = |edge_of_order, edge_of_line| {
         let both = [edge("oc", (1, "customer"), 0, OnDelete::Cascade), edge("lc", (2, "customer"), 0, OnDelete::Cascade)];
@@ -181,6 +185,18 @@ fn h64_rows_in_a_circle_go_in_the_order_that_native_keys_insist_on() {
     let default = OnDelete::SetDefault(names(&["order"]));
     let graph = circle(edge("ol", (1, "line"), 2, OnDelete::Cascade), native(edge("lo", (2, "order"), 1, default)));
     assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["delete line 100", "delete order 10"]);
+    // A key beside a rule insists as well: it may have no action of its own.
+    let up = || edge("ol", (1, "line"), 2, OnDelete::Cascade);
+    let down = || edge("lo", (2, "order"), 1, OnDelete::Cascade);
+    let graph = circle(up(), beside(down(), NativeDelete::Refuses));
+    assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["delete line 100", "delete order 10"]);
+    let graph = circle(beside(up(), NativeDelete::Refuses), down());
+    assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["delete order 10", "delete line 100"]);
+    // Of two that cannot both have their way, the one that refuses has it.
+    let graph = circle(beside(up(), NativeDelete::Changes), beside(down(), NativeDelete::Refuses));
+    assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["delete line 100", "delete order 10"]);
+    let graph = circle(beside(up(), NativeDelete::Refuses), beside(down(), NativeDelete::Changes));
+    assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["delete order 10", "delete line 100"]);
 }
 
 #[test]
@@ -214,6 +230,6 @@ fn h23_what_hangs_on_a_middle_row_whose_key_may_have_been_anothers_goes_by_that_
     let refused = graph(vec![order(), line(OnDelete::Cascade), held]);
     assert!(planned(&refused, &below, &bounds()).steps.is_empty(), "what a native key will refuse below it, too");
     let native = line(OnDelete::Cascade);
-    let backed = graph(vec![order(), EdgeDraft { edge: Edge { is_native: true, ..native.edge }, ..native }]);
+    let backed = graph(vec![order(), EdgeDraft { edge: Edge { native_delete: Some(NativeDelete::Takes), ..native.edge }, ..native }]);
     assert_eq!(told(&backed), ["delete line 100", "delete order 10"], "the database itself says that it is the order of now");
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::databases::{DatabaseId, Handle};
+use crate::graph::NativeRank;
 use crate::ledger::{self, Archived, Choice, Told};
 use crate::model::Model;
 use crate::rules::EntityId;
@@ -274,7 +275,7 @@ impl<'a> Work<'a> {
     /// Databases with their entities, parents first. Entities on one cycle are worked together, the youngest rows first: they went last.
     fn order(&self) -> Vec<(DatabaseId, Vec<String>)> {
         let graph = &self.model.graph;
-        let mut order: BTreeMap<((usize, usize), DatabaseId), Vec<String>> = BTreeMap::new();
+        let mut order: BTreeMap<((usize, NativeRank), DatabaseId), Vec<String>> = BTreeMap::new();
         for (entity, node) in graph.nodes() {
             let Some(bound) = self.model.table_if_any(entity) else { continue };
             if self.model.targets().contains(&bound.database) {

@@ -176,8 +176,12 @@ async fn run_case(bench: &Bench, seed: u64, counts: &mut Counts) -> (Option<Faul
     let fault = result.await.err();
     let cleared = bench.clear(&schema).await;
     let tables: String = (0..schema.tables.len()).map(|table| schema.create(table) + "\n").collect();
-    let native: String =
-        schema.edges.iter().filter(|edge| edge.is_native()).map(|edge| format!("{} {:?}\n", schema.native(edge), edge.declared)).collect();
+    let native: String = schema
+        .edges
+        .iter()
+        .filter(|edge| edge.is_native())
+        .map(|edge| format!("{} {:?}\n", schema.in_service(edge), edge.declared))
+        .collect();
     let rows: String = rows.rows.iter().map(|((table, _), row)| format!("t{table}: {}\n", state::row_text(row))).collect();
     let history = format!("{}{tables}{native}{rows}{}", schema.rules(), script.join("\n"));
     (fault.or(cleared.err()), history)

@@ -119,7 +119,7 @@ impl World {
                 mode: Mode::Enforce,
                 archive: true,
                 origin: Origin::Rule(ReferenceId(u32::try_from(number).expect("few"))),
-                is_native: false,
+                native_delete: None,
                 native_update: OnUpdate::NoAction,
             };
             EdgeDraft { edge, parent: entity_id(*parent), parent_columns: vec!["id".to_owned()] }

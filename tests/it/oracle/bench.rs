@@ -90,7 +90,7 @@ impl Bench {
             let data = insert(schema, rows, Some(service));
             sql += &if snapshot { triggers + &data } else { data + &triggers };
             for edge in schema.edges.iter().filter(|edge| edge.is_native() && schema.tables[edge.child].database == service) {
-                sql += &schema.native(edge);
+                sql += &schema.in_service(edge);
             }
             run(pool, &(sql + "COMMIT")).await?;
         }

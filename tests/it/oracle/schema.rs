@@ -77,6 +77,8 @@ pub(super) enum Declared {
     Rule,
     /// Both in the rules and by the service's own database.
     RuleAndNative,
+    /// In the rules, beside a key of the service's own database that refuses where the rule acts.
+    RuleBesideRefusal,
     /// By the service's own database alone.
     Native,
 }
@@ -242,6 +244,8 @@ impl Schema {
             edge.declared = match rng.u8(0..6) {
                 0 | 1 => Declared::RuleAndNative,
                 2 => Declared::Native,
+                // Two such keys in a circle would let nothing go.
+                3 if parent < child => Declared::RuleBesideRefusal,
                 _ => Declared::Rule,
             };
         }
@@ -293,6 +297,18 @@ impl Schema {
         sql
     }
 
+    /// The reference as the service's own database has it.
+    pub(super) fn in_service(&self, edge: &Edge) -> String {
+        match edge.declared {
+            Declared::Rule => String::new(),
+            Declared::RuleAndNative | Declared::Native => self.native(edge),
+            Declared::RuleBesideRefusal => {
+                let on_delete = if edge.child.is_multiple_of(2) { OnDelete::Restrict } else { OnDelete::NoAction };
+                self.foreign_key(edge, &on_delete)
+            }
+        }
+    }
+
     /// The reference as a native foreign key, or as a trigger where SQL has no such action.
     pub(super) fn native(&self, edge: &Edge) -> String {
         let (child, parent) = (self.qualified(edge.child), self.qualified(edge.parent));
@@ -308,16 +324,19 @@ impl Schema {
                 matches = matches.join(" AND ")
             );
         }
-        if edge.on_delete == OnDelete::NoAction {
-            return String::new();
-        }
-        let on_delete = match &edge.on_delete {
+        if edge.on_delete == OnDelete::NoAction { String::new() } else { self.foreign_key(edge, &edge.on_delete) }
+    }
+
+    fn foreign_key(&self, edge: &Edge, on_delete: &OnDelete) -> String {
+        let (child, parent) = (self.qualified(edge.child), self.qualified(edge.parent));
+        let on_delete = match on_delete {
             OnDelete::Cascade => "CASCADE".to_owned(),
             OnDelete::SetNull(columns) if *columns == edge.columns => "SET NULL".to_owned(),
             OnDelete::SetNull(columns) => format!("SET NULL ({})", columns.join(", ")),
             OnDelete::SetDefault => "SET DEFAULT".to_owned(),
             OnDelete::Restrict => "RESTRICT".to_owned(),
-            OnDelete::NoAction | OnDelete::Set(..) => unreachable!("handled above"),
+            OnDelete::NoAction => "NO ACTION".to_owned(),
+            OnDelete::Set(..) => unreachable!("it is a trigger"),
         };
         let on_update = match edge.on_update {
             OnUpdate::Cascade => "CASCADE",
