@@ -110,6 +110,7 @@ fn blame(step: &Step, behind: &[EdgeId], error: SinkError) -> Trouble {
         | SinkError::Rewound { .. }
         | SinkError::Drifted { .. }
         | SinkError::Reshaped { .. }
+        | SinkError::Unbindable { .. }
         | SinkError::Standby
         | SinkError::Pooled { .. } => false,
     };

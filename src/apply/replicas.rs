@@ -235,7 +235,24 @@ impl Desk<'_> {
             writes.into_iter().map(|write| ReplicaRow { key: write.key, source: write.source, gone: write.row.is_none() }).collect();
         let name = self.name().to_owned();
         ledger::note_replica_rows(self.session, self.dialect, self.group, &name, &notes).await?;
+        if !changed.is_empty() {
+            self.look_at_the_table().await?;
+        }
         Ok(changed)
+    }
+
+    /// A native key that leads to the copy since the rules were bound may have changed rows with it. Rows of the copy were changed, so none comes
+    /// between this look and the commit (H64).
+    async fn look_at_the_table(&mut self) -> Result<(), SinkError> {
+        let table = &self.replica.table;
+        let Some(question) = statement::marks(self.dialect, &[table]) else { return Ok(()) };
+        let rows = self.session.query(&question).await?;
+        let mark = rows.iter().find(|row| row.get(1).and_then(Option::as_deref) == Some("")).and_then(|row| row.get(2).cloned().flatten());
+        if mark.as_deref() == Some(table.mark.as_str()) {
+            return Ok(());
+        }
+        let database = self.model.databases.handle(self.replica.database).name.clone();
+        Err(SinkError::Reshaped { database, table: table.table_name().to_string() })
     }
 
     /// One statement per set of columns, so that a column that is left out stays as it is.

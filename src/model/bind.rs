@@ -47,10 +47,11 @@ pub(crate) async fn examine(rules: &RuleSet, databases: &Databases) -> Result<Ex
     let copies: Vec<BoundReplica> = rules.replica_ids().filter_map(|(id, replica)| binder.replica(id, replica)).collect();
     let Binder { tables, mut problems, .. } = binder;
     let touched: BTreeSet<EntityId> = drafts.iter().map(|draft| draft.edge.child).collect();
-    let additions = native::follow(databases, &tables, touched, &mut drafts)
-        .await
-        .map_err(|source| BindError::Catalog { place: "native foreign keys".to_owned(), source })?;
+    let (mut keys, unread) =
+        (native::Keys::new(databases), |source| BindError::Catalog { place: "native foreign keys".to_owned(), source });
+    let additions = native::follow(&mut keys, &tables, touched, &mut drafts).await.map_err(unread)?;
     problems.extend(additions.problems);
+    problems.extend(native::at_copies(&mut keys, rules, &copies).await.map_err(unread)?);
     problems.sort_by_key(|problem| problem.code.weight());
     let mut model = None;
     if !databases.some_are_silent() && !problems.iter().any(|problem| problem.code.forbids()) {

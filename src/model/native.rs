@@ -3,12 +3,13 @@
 //! Where entail removes rows, the database may remove, change or refuse more by itself: those rows are collected, archived and cascaded before.
 //! A table that only a native key reaches becomes a node of its own.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Code, Problem};
+use super::{BoundReplica, Code, Problem};
 use crate::databases::{DatabaseId, Databases};
 use crate::graph::{Edge, EdgeDraft, NativeDelete, Node, Origin, TargetId};
-use crate::rules::{EntityId, Mode, OnDelete, OnUpdate, TableName};
+use crate::rules::{EntityId, Mode, OnDelete, OnUpdate, RuleSet, TableName};
 use crate::sink::{Column, ForeignKey, NativeAction, SinkError, TableRef};
 use crate::value::{Comparability, comparable};
 
@@ -20,15 +21,35 @@ pub(super) struct Additions {
     pub(super) problems: Vec<Problem>,
 }
 
+/// The native keys of databases, each read when it is asked for first.
+pub(super) struct Keys<'d> {
+    databases: &'d Databases,
+    read: BTreeMap<DatabaseId, Vec<ForeignKey>>,
+}
+
+impl<'d> Keys<'d> {
+    pub(super) fn new(databases: &'d Databases) -> Self {
+        Self { databases, read: BTreeMap::new() }
+    }
+
+    /// Those that lead to a table.
+    async fn to(&mut self, database: DatabaseId, table: &TableName) -> Result<Vec<ForeignKey>, SinkError> {
+        let keys = match self.read.entry(database) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => unread.insert(self.databases.handle(database).database.foreign_keys().await?),
+        };
+        Ok(keys.iter().filter(|key| key.parent == *table).cloned().collect())
+    }
+}
+
 /// Follows native keys from the tables whose rows entail may remove or re-key.
 pub(super) async fn follow(
-    databases: &Databases,
+    keys: &mut Keys<'_>,
     known: &[Option<(DatabaseId, TableRef)>],
     touched: BTreeSet<EntityId>,
     rules: &mut [EdgeDraft],
 ) -> Result<Additions, SinkError> {
-    let mut additions = Additions::default();
-    let mut keys: BTreeMap<DatabaseId, Vec<ForeignKey>> = BTreeMap::new();
+    let (databases, mut additions) = (keys.databases, Additions::default());
     let mut ids: BTreeMap<(DatabaseId, TableName), EntityId> = BTreeMap::new();
     for (id, bound) in (0u32..).map(EntityId).zip(known) {
         if let Some((database, table)) = bound {
@@ -41,11 +62,7 @@ pub(super) async fn follow(
     let mut seen: BTreeSet<EntityId> = touched;
     let mut incoming_keys: Vec<(DatabaseId, ForeignKey, EntityId, EntityId)> = Vec::new();
     while let Some((parent, database, table)) = open.pop() {
-        if let std::collections::btree_map::Entry::Vacant(unread) = keys.entry(database) {
-            unread.insert(databases.handle(database).database.foreign_keys().await?);
-        }
-        let incoming: Vec<ForeignKey> = keys.get(&database).into_iter().flatten().filter(|key| key.parent == table).cloned().collect();
-        for key in incoming {
+        for key in keys.to(database, &table).await? {
             let child = match ids.get(&(database, key.child.clone())) {
                 Some(id) => *id,
                 None => {
@@ -70,7 +87,6 @@ pub(super) async fn follow(
     for (database, key, parent, child) in incoming_keys {
         let mut of_parent = rules.iter().chain(&additions.edges).filter(|draft| draft.edge.child == parent);
         let is_rekeyed = of_parent.any(|draft| written(&draft.edge).iter().any(|column| key.parent_columns.contains(column)));
-        let changes_rows = |action| matches!(action, NativeAction::Cascade | NativeAction::SetNull | NativeAction::SetDefault);
         let is_felt = changes_rows(key.on_delete) || is_rekeyed && changes_rows(key.on_update);
         if let (true, Some(above), Some(below)) = (is_felt, additions.table(known, parent), additions.table(known, child)) {
             let problem = inexact(&databases.handle(database).name, &key, above, below);
@@ -78,6 +94,32 @@ pub(super) async fn follow(
         }
     }
     Ok(additions)
+}
+
+fn changes_rows(action: NativeAction) -> bool {
+    matches!(action, NativeAction::Cascade | NativeAction::SetNull | NativeAction::SetDefault)
+}
+
+/// Native keys that lead to copies. A copy follows its owner whatever becomes of the cascade, so nobody would have looked at the rows that the
+/// database changes with it: none of them is archived, and neither limits nor latches hold for them.
+pub(super) async fn at_copies(keys: &mut Keys<'_>, rules: &RuleSet, copies: &[BoundReplica]) -> Result<Vec<Problem>, SinkError> {
+    let mut problems = Vec::new();
+    for copy in copies {
+        let place = &rules.replica(copy.id).name;
+        for key in keys.to(copy.database, &copy.table.table_name()).await? {
+            // The columns by which a copied row is found stay as they are.
+            let is_rewritten = key.parent_columns.iter().any(|column| !copy.key.contains(column));
+            let (name, child, acts) = (&key.name, &key.child, changes_rows(key.on_delete) || is_rewritten && changes_rows(key.on_update));
+            problems.push(if acts {
+                let message = format!("by the native foreign key `{name}` the database changes rows of `{child}` with those of the copy: none is archived, and no limit holds");
+                Problem::new(Code::CopyTakes, place, message, "make the key NO ACTION, or drop it; what is to go with the owner's row says a reference of the rules")
+            } else {
+                let message = format!("by the native foreign key `{name}` a row stays in the copy as long as rows of `{child}` point at it: if they do not go with the same event, it becomes a dead letter");
+                Problem::new(Code::CopyHeld, place, message, "drop the key")
+            });
+        }
+    }
+    Ok(problems)
 }
 
 /// The columns of a child row that an edge may write.

@@ -253,6 +253,14 @@ pub enum SinkError {
         /// The table.
         table: String,
     },
+    /// The rules do not fit a table as it is now, and no reference leads there that could be shut.
+    #[error("the rules cannot be bound to {table} as it is now: {why}")]
+    Unbindable {
+        /// The table.
+        table: String,
+        /// What stands against it.
+        why: String,
+    },
     /// A look-up was answered by a server that is not the primary (H66).
     #[error("the server is a standby, not a primary")]
     Standby,
@@ -295,6 +303,7 @@ impl SinkError {
             | Self::Exceeded { .. }
             | Self::Rewound { .. }
             | Self::Drifted { .. }
+            | Self::Unbindable { .. }
             | Self::DefaultWithoutParent { .. } => Disposition::Halt,
         }
     }
@@ -324,6 +333,7 @@ impl SinkError {
             Self::Unnamed { .. } => "give the row a whole key, or name another unique key of the table in the rules",
             Self::Paused { .. } => "`entail resume` goes on",
             Self::Drifted { .. } => "compare the rules with the table, start the workers again, then `entail release`",
+            Self::Unbindable { .. } => "mend what `entail check` tells of, and start the workers again",
             Self::Rewound { .. } => "bring its rows up to date, look for children whose parents it lost, then `entail release`",
             Self::Standby => "point the url at the primary, never at a replica or a read pool",
             Self::Pooled { .. } => "name the server itself in the url: its host and port",

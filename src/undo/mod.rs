@@ -430,6 +430,7 @@ fn refusal(error: &UndoError) -> Option<&'static str> {
         | SinkError::Rewound { .. }
         | SinkError::Drifted { .. }
         | SinkError::Reshaped { .. }
+        | SinkError::Unbindable { .. }
         | SinkError::DefaultWithoutParent { .. }
         | SinkError::Standby
         | SinkError::Pooled { .. } => None,

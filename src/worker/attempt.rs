@@ -347,6 +347,9 @@ impl Attempts {
                     return Err(drifted());
                 }
                 let finding = unbindable(&engine.model, (database, table), &problems);
+                if finding.edges.is_empty() {
+                    return Err(SinkError::Unbindable { table: table.to_owned(), why: finding.detail });
+                }
                 tracing::error!(reason = finding.reason, detail = finding.detail, "references were latched until they are released");
                 engine.halt(&finding).await
             }

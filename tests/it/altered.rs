@@ -161,6 +161,42 @@ async fn h64_an_heir_that_comes_while_it_runs_shuts_what_leads_to_its_table() {
     assert_eq!(worker.exit(DEADLINE).await, 0, "{}", worker.tail());
 }
 
+const FANS: &str = "CREATE TABLE fans (id bigint PRIMARY KEY, customer bigint REFERENCES customer_copy ON DELETE CASCADE);
+    INSERT INTO fans SELECT id, id FROM customer_copy";
+
+/// Nobody would have looked at the rows that the database takes along with those of a copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_no_worker_starts_while_rows_would_go_with_those_of_a_copy() {
+    let shop = Shop::open().await;
+    shop.execute("shop", FANS).await;
+    let (code, _, said) = shop.command(&["run", "--migrate", "--until-end"]).await;
+    assert!(code == 2 && said.contains("changes rows of `public.fans` with those of the copy"), "{code}: {said}");
+}
+
+/// The same key comes while a worker runs: it ends, and says why. Once the key is gone, the work goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_a_key_that_comes_to_a_copy_while_it_runs_takes_nothing_along() {
+    let shop = Shop::open().await;
+    shop.load(20, 3, 1).await;
+    let mut worker = shop.run("worker", &[]);
+    shop.until_caught_up().await;
+    shop.execute("shop", FANS).await;
+    shop.execute("crm", "DELETE FROM customers WHERE id = 5").await;
+    shop.bed.produce(shop.delete(5, 80_000_005).into()).await;
+    assert_ne!(worker.exit(DEADLINE).await, 0, "it cannot go on");
+    let said = worker.tail();
+    assert!(said.contains("cannot be bound to public.customer_copy") && said.contains("changes rows of `public.fans`"), "{said}");
+    let count = async || (shop.count("shop", "SELECT count(*) FROM fans").await, shop.count("shop", "SELECT count(*) FROM orders").await);
+    assert_eq!(count().await, (17, 17), "WRONG DELETION: no fan was looked at, and nothing is done by halves");
+    shop.execute("shop", "ALTER TABLE fans DROP CONSTRAINT fans_customer_fkey").await;
+    let mut worker = shop.run("worker", &[]);
+    shop.until_caught_up().await;
+    assert_eq!(count().await, (17, 16));
+    assert_eq!(shop.count("shop", "SELECT count(*) FROM customer_copy WHERE id = 5").await, 0);
+    worker.signal("TERM");
+    assert_eq!(worker.exit(DEADLINE).await, 0, "{}", worker.tail());
+}
+
 /// Tables that the rules do not name: one gets another type, another comes before it in the order of their keys.
 #[tokio::test(flavor = "multi_thread")]
 async fn h74_a_native_key_that_gets_another_type_shuts_nothing() {

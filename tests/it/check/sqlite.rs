@@ -286,6 +286,13 @@ const CASES: &[Bad] = &[
         says: "marks",
         ..GOOD
     },
+    Bad {
+        name: "a native key by which rows change with those of a copy",
+        then: "CREATE TABLE fans (id INTEGER PRIMARY KEY, customer INTEGER REFERENCES customer_copy ON DELETE SET NULL)",
+        found: &[Code::CopyTakes],
+        says: "fans",
+        ..GOOD
+    },
 ];
 
 async fn file(path: &Path, sql: &str) {

@@ -73,6 +73,20 @@ pub(super) const CASES: &[Bad] = &[
         ..GOOD
     },
     Bad {
+        name: "a native key by which rows go with those of a copy",
+        shop: "CREATE TABLE fans (id bigint PRIMARY KEY, customer bigint REFERENCES customer_copy ON DELETE CASCADE)",
+        found: &[Code::CopyTakes],
+        says: "rows of `public.fans` with those of the copy",
+        ..GOOD
+    },
+    Bad {
+        name: "a native key that keeps rows in a copy",
+        shop: "CREATE TABLE fans (id bigint PRIMARY KEY, customer bigint REFERENCES customer_copy)",
+        found: &[Code::CopyHeld],
+        says: "a row stays in the copy",
+        ..GOOD
+    },
+    Bad {
         name: "a copied column with a default",
         crm: "ALTER TABLE customers ALTER name SET DEFAULT 'x'",
         found: &[Code::CopyDefault],
