@@ -168,6 +168,8 @@ pub struct Report {
     pub latched: BTreeSet<Latch>,
     /// Rows put back that an interrupted attempt had taken below rows that live on, per entity.
     pub put_back: BTreeMap<String, u64>,
+    /// Of those put back: rows whose parent by another reference is missing, per such reference.
+    pub put_back_orphaned: BTreeMap<String, u64>,
     /// Such rows that could not be put back, per entity.
     pub not_put_back: BTreeMap<String, u64>,
     /// Cascades that ended and had taken too many rows to look whether any must come back, with their rows.

@@ -30,10 +30,14 @@ struct Taken {
     database: DatabaseId,
     entity: EntityId,
     row: Archived,
+    /// By what others knew it.
+    values: Vec<(TargetId, Key)>,
     /// The parents because of which it was touched. `None` if one of them is the root, or cannot be told: then it is left alone.
     because: Option<Vec<(TargetId, Key)>>,
-    /// Other parents that it needs if it is to live.
+    /// Other parents with which it would have gone by now, too.
     needs: Vec<(TargetId, Key)>,
+    /// Other parents that it had, and without which it lives: by the names of the references.
+    had: BTreeMap<String, (TargetId, Key)>,
 }
 
 /// Puts back what earlier attempts at the roots of this batch took below rows that live on. Returns the databases in which it did.
@@ -47,12 +51,13 @@ pub(super) async fn rescue(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> R
         return Ok(BTreeSet::new());
     }
     let taken = taken(job, &roots, &cascades).await?;
-    let parents = taken.iter().flat_map(|one| one.because.iter().flatten().chain(&one.needs).cloned()).collect();
+    let parents = taken.iter().flat_map(|one| one.because.iter().flatten().chain(&one.needs).chain(one.had.values()).cloned()).collect();
     let living = living(job, &parents, &cascades).await?;
-    let (rescued, lacking) = rescued(job.model, taken, &living);
-    for one in lacking {
+    let Rescued { rows: rescued, lost, orphaned } = rescued(taken, &living);
+    for one in lost {
         *job.report.not_put_back.entry(one.row.entity).or_default() += 1;
     }
+    job.report.put_back_orphaned = orphaned;
     put_back(job, rescued, &cascades).await
 }
 
@@ -102,28 +107,48 @@ async fn taken(job: &mut Job<'_>, roots: &BTreeMap<String, &Subject>, cascades: 
             for row in ledger::archived(session.as_mut(), database.dialect(), page).await? {
                 let Some(entity) = model.entity_named(&row.entity) else { continue };
                 let root = roots.get(&row.cascade).map(|subject| (subject.target, subject.key.clone()));
-                let parents = parents(model, entity, &row).unwrap_or_default();
+                let Former { values, parents, takes } = former(model, entity, &row).unwrap_or_default();
                 let because =
                     row.reference.split(", ").map(|name| parents.get(name).cloned().filter(|parent| Some(parent) != root.as_ref()));
                 let because = because.collect();
-                let needs = if row.is_removed { parents.into_values().collect() } else { Vec::new() };
-                all.push(Taken { database: *id, entity, row, because, needs });
+                let others = parents.into_iter().filter(|_| row.is_removed);
+                let (needs, had): (BTreeMap<_, _>, BTreeMap<_, _>) = others.partition(|(name, _)| takes.contains(name));
+                all.push(Taken { database: *id, entity, row, values, because, needs: needs.into_values().collect(), had });
             }
         }
     }
     Ok(all)
 }
 
-/// The parents of a row as it was, by the names of their references.
-fn parents(model: &Model, entity: EntityId, row: &Archived) -> Option<BTreeMap<String, (TargetId, Key)>> {
+/// What an archived row was.
+#[derive(Default)]
+struct Former {
+    /// By what others knew it.
+    values: Vec<(TargetId, Key)>,
+    /// Its parents, by the names of the references.
+    parents: BTreeMap<String, (TargetId, Key)>,
+    /// Those of the references by which it goes with its parent.
+    takes: BTreeSet<String>,
+}
+
+fn former(model: &Model, entity: EntityId, row: &Archived) -> Option<Former> {
     let table = &model.table_if_any(entity)?.table;
     let dialect = model.databases.handle(model.table(entity).database).database.dialect();
     let texts: Vec<Option<String>> = image::fields(dialect, &row.image)?.iter().map(|field| image::text(dialect, field)).collect();
     let image = table.image(&apply::columns_of_shape(&row.columns), &texts);
     let listed = |edge: &Edge| row.reference.split(", ").any(|name| name == edge.name);
     let holds = |edge: &Edge| edge.mode == Mode::Enforce && edge.when.is_empty() && edge.on_delete != OnDelete::NoAction;
-    let edges = model.graph.edges().map(|(_, edge)| edge).filter(|edge| edge.child == entity && (listed(edge) || holds(edge)));
-    Some(edges.filter_map(|edge| Some((edge.name.clone(), (edge.target, TableRef::key_of(&edge.columns, &image)?)))).collect())
+    let targets = model.graph.targets_of(entity);
+    let values = targets.filter_map(|(id, target)| Some((id, TableRef::key_of(&target.columns, &image)?))).collect();
+    let mut former = Former { values, ..Former::default() };
+    for edge in model.graph.edges().map(|(_, edge)| edge).filter(|edge| edge.child == entity && (listed(edge) || holds(edge))) {
+        let Some(key) = TableRef::key_of(&edge.columns, &image) else { continue };
+        former.parents.insert(edge.name.clone(), (edge.target, key));
+        if edge.on_delete == OnDelete::Cascade {
+            former.takes.insert(edge.name.clone());
+        }
+    }
+    Some(former)
 }
 
 /// Those of these parents that live, and were not taken by the same cascades: before, or just now.
@@ -193,24 +218,37 @@ async fn rows_of(
     Ok(found)
 }
 
-/// The rows that were touched because of parents that live, or come back with them; and those of them that lack another parent.
-fn rescued(model: &Model, taken: Vec<Taken>, living: &BTreeSet<(TargetId, Key)>) -> (Vec<Taken>, Vec<Taken>) {
-    let (mut candidates, mut lacking) = (taken, Vec::new());
+/// What comes of the rows that were touched because of parents that live, or come back with them.
+struct Rescued {
+    rows: Vec<Taken>,
+    /// Another parent with which they go is missing.
+    lost: Vec<Taken>,
+    /// Of `rows`: how many lack a parent without which they live, per reference. They are put back as they were: whether that parent's own event is
+    /// still to come, and finds them then, nobody can tell here.
+    orphaned: BTreeMap<String, u64>,
+}
+
+fn rescued(taken: Vec<Taken>, living: &BTreeSet<(TargetId, Key)>) -> Rescued {
+    let (mut candidates, mut lost) = (taken, Vec::new());
     loop {
-        let (returning, rescued) = returning(model, candidates, living);
+        let (returning, rescued) = returning(candidates, living);
         // Rows may need each other, or themselves: so all are taken to return that nothing speaks against.
-        let (kept, lost): (Vec<Taken>, Vec<Taken>) =
+        let (rows, lacking): (Vec<Taken>, Vec<Taken>) =
             rescued.into_iter().partition(|one| one.needs.iter().all(|parent| returning.contains(parent)));
-        if lost.is_empty() {
-            return (kept, lacking);
+        if lacking.is_empty() {
+            let mut orphaned = BTreeMap::new();
+            for (reference, _) in rows.iter().flat_map(|one| &one.had).filter(|(_, parent)| !returning.contains(*parent)) {
+                *orphaned.entry(reference.clone()).or_default() += 1;
+            }
+            return Rescued { rows, lost, orphaned };
         }
-        lacking.extend(lost);
-        candidates = kept;
+        lost.extend(lacking);
+        candidates = rows;
     }
 }
 
 /// The rows that were touched because of parents that live, or of rows that return themselves; with the values that are there then.
-fn returning(model: &Model, candidates: Vec<Taken>, living: &BTreeSet<(TargetId, Key)>) -> (BTreeSet<(TargetId, Key)>, Vec<Taken>) {
+fn returning(candidates: Vec<Taken>, living: &BTreeSet<(TargetId, Key)>) -> (BTreeSet<(TargetId, Key)>, Vec<Taken>) {
     let (mut returning, mut rescued, mut left) = (living.clone(), Vec::new(), candidates);
     loop {
         let returns = |one: &Taken| one.because.as_ref().is_some_and(|parents| parents.iter().all(|parent| returning.contains(parent)));
@@ -218,10 +256,7 @@ fn returning(model: &Model, candidates: Vec<Taken>, living: &BTreeSet<(TargetId,
         if new.is_empty() {
             return (returning, rescued);
         }
-        for one in new.iter().filter(|one| one.row.is_removed) {
-            let target = model.graph.key_target(one.entity);
-            returning.extend(one.row.key.clone().map(|key| (target, key)));
-        }
+        returning.extend(new.iter().filter(|one| one.row.is_removed).flat_map(|one| one.values.iter().cloned()));
         rescued.extend(new);
         left = rest;
     }

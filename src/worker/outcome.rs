@@ -58,6 +58,14 @@ impl Worker<'_> {
                 "rows put back: an interrupted attempt had taken them below rows that were given another parent since"
             );
         }
+        for (name, rows) in &report.put_back_orphaned {
+            *self.accounts.orphans.entry(name.clone()).or_default() += rows;
+            tracing::error!(
+                reference = name,
+                rows,
+                "rows that are put back point at a parent that is missing: unless its own event is still to come, they stay orphans"
+            );
+        }
         for (entity, rows) in report.not_put_back.iter().filter(|(_, rows)| **rows > 0) {
             tracing::error!(entity, rows, "rows that an interrupted attempt took cannot be put back; the archive has them");
         }

@@ -190,24 +190,50 @@ async fn h47_a_root_that_is_tried_again_puts_back_too() {
     }
 }
 
-/// A parcel has a carrier as well, who lives in a database that this batch does not reach.
+/// A parcel has a carrier as well, who lives in a database that this batch does not reach; parcel 70's is not there. It has no reason to be away,
+/// unless parcels go with their carriers.
 #[tokio::test(flavor = "multi_thread")]
-async fn h47_a_parent_in_a_database_apart_does_not_keep_rows_away() {
+async fn h47_a_parent_without_which_a_row_lives_does_not_keep_it_away() {
     let crm =
         CRM.replace("town BIGINT REFERENCES towns (id), t TEXT, twin BIGINT", "town BIGINT, t TEXT, twin BIGINT, carrier BIGINT DEFAULT 5");
     let crm = format!("{crm} CREATE INDEX pc ON parcels (carrier); UPDATE parcels SET carrier = 6 WHERE id = 70;");
     let rules = RULES.replace("references:", "  - { name: fleet.carrier, table: carriers, key: id, topic: fleet.carriers }\nreferences:");
-    let rules =
-        format!("{rules}  - {{ name: parcel_carrier, child: crm.parcel, columns: carrier, parent: fleet.carrier, on_delete: restrict }}\n");
+    let carrier = "name: parcel_carrier, child: crm.parcel, columns: carrier, parent: fleet.carrier";
     let fleet = "CREATE TABLE carriers (id BIGINT PRIMARY KEY); INSERT INTO carriers VALUES (5);";
-    for postgres in [true, false] {
+    for (postgres, action) in [true, false].into_iter().flat_map(|pg| ["restrict", "set_null", "set_default", "cascade"].map(|of| (pg, of)))
+    {
+        let rules = format!("{rules}  - {{ {carrier}, on_delete: {action} }}\n");
         let world = World::with_others(postgres, &crm, SHOP, &[("fleet", fleet)], &rules).await;
         let (world, batch, epochs) = torn_in(world).await;
         sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
         let report = work(&world, &batch, &epochs).await.expect("works");
-        // Carrier 6 is not there: parcel 70 would point at nothing.
-        assert_eq!(lines(&world.crm, PARCELS).await, ["71b", "90other"], "postgres: {postgres}");
-        assert_eq!((report.put_back["crm.parcel"], report.not_put_back["crm.parcel"]), (1, 1));
+        let away = u64::from(action == "cascade");
+        let expected = if away == 1 { vec!["71b", "90other"] } else { vec!["70a", "71b", "90other"] };
+        assert_eq!(lines(&world.crm, PARCELS).await, expected, "postgres: {postgres}, {action}");
+        assert_eq!((report.put_back["crm.parcel"], report.not_put_back.get("crm.parcel").copied().unwrap_or(0)), (2 - away, away));
+        assert_eq!(report.put_back_orphaned.get("parcel_carrier").copied().unwrap_or(0), 1 - away, "told: {report:?}");
+    }
+}
+
+/// Labels know their parcel by its code.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_what_hung_on_another_unique_column_of_a_row_that_returns_comes_back() {
+    let crm = format!(
+        "{CRM} ALTER TABLE parcels ADD COLUMN code BIGINT; UPDATE parcels SET code = id + 1000; CREATE UNIQUE INDEX pk ON parcels (code);
+         CREATE TABLE labels (id BIGINT PRIMARY KEY, parcel BIGINT); CREATE INDEX lp ON labels (parcel); INSERT INTO labels VALUES (1, 1071), (2, 1080);"
+    );
+    let rules = RULES.replace("references:", "  - { name: crm.label, table: labels, key: id }\nreferences:");
+    let rules = format!(
+        "{rules}  - {{ name: label_parcel, child: crm.label, columns: parcel, parent: crm.parcel, parent_columns: code, on_delete: cascade }}\n"
+    );
+    for postgres in [true, false] {
+        let full = if postgres { "ALTER TABLE parcels REPLICA IDENTITY FULL;" } else { "" };
+        let (world, batch, epochs) = torn_in(World::new(postgres, &format!("{crm} {full}"), SHOP, &rules).await).await;
+        assert!(lines(&world.crm, "SELECT CAST(id AS TEXT) FROM labels").await.is_empty());
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        work(&world, &batch, &epochs).await.expect("works");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "postgres: {postgres}");
+        assert_eq!(lines(&world.crm, "SELECT CAST(id AS TEXT) FROM labels").await, ["1"], "postgres: {postgres}");
     }
 }
 
