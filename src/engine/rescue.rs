@@ -52,8 +52,8 @@ pub(super) async fn rescue(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> R
     }
     let taken = taken(job, &roots, &cascades).await?;
     let parents = taken.iter().flat_map(|one| one.because.iter().flatten().chain(&one.needs).chain(one.had.values()).cloned()).collect();
-    let living = living(job, &parents, &cascades).await?;
-    let Rescued { rows: rescued, lost, orphaned } = rescued(taken, &living);
+    let found = look_up(job, &parents, &cascades).await?;
+    let Rescued { rows: rescued, lost, orphaned } = rescued(taken, &found);
     for one in lost {
         *job.report.not_put_back.entry(one.row.entity).or_default() += 1;
     }
@@ -151,28 +151,36 @@ fn former(model: &Model, entity: EntityId, row: &Archived) -> Option<Former> {
     Some(former)
 }
 
-/// Those of these parents that live, and were not taken by the same cascades: before, or just now.
-async fn living(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades: &[String]) -> Result<BTreeSet<(TargetId, Key)>, Failure> {
+/// Which of these parents are there.
+#[derive(Default)]
+struct Found {
+    present: BTreeSet<(TargetId, Key)>,
+    /// Those that were not taken by the same cascades: before, or just now.
+    living: BTreeSet<(TargetId, Key)>,
+}
+
+async fn look_up(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades: &[String]) -> Result<Found, Failure> {
     let (group, model) = (job.engine.owner.group.clone(), job.model);
     let mut by_target: BTreeMap<TargetId, Vec<&Key>> = BTreeMap::new();
     for (target, key) in parents {
         by_target.entry(*target).or_default().push(key);
     }
     let chosen: BTreeSet<&str> = cascades.iter().map(String::as_str).collect();
-    let mut living = BTreeSet::new();
+    let mut all = Found::default();
     for (target_id, keys) in by_target {
         let target = model.graph.target(target_id);
-        // Without an archive nobody can tell whether the parent was taken.
-        if model.graph.edges().any(|(_, edge)| edge.child == target.entity && !edge.archive) {
-            continue;
-        }
         // It lives to the end of the transaction: who deletes it then finds the rows that are put back under it.
         let is_ours = model.graph.edges().any(|(_, edge)| edge.child == target.entity && edge.mode == Mode::Enforce);
         let session = job.sessions.get_mut(&model.table(target.entity).database).filter(|_| is_ours);
         let found = rows_of(model, target_id, &keys, session.map(|session| &mut **session)).await?;
+        all.present.extend(found.keys().map(|key| (target_id, key.clone())));
+        // Without an archive nobody can tell whether the parent was taken.
+        if model.graph.edges().any(|(_, edge)| edge.child == target.entity && !edge.archive) {
+            continue;
+        }
         // In a database that this batch does not reach, these cascades have taken nothing.
         let Some(session) = job.sessions.get_mut(&model.table(target.entity).database) else {
-            living.extend(found.into_keys().map(|key| (target_id, key)));
+            all.living.extend(found.into_keys().map(|key| (target_id, key)));
             continue;
         };
         let dialect = model.databases.handle(model.table(target.entity).database).database.dialect();
@@ -182,9 +190,9 @@ async fn living(job: &mut Job<'_>, parents: &BTreeSet<(TargetId, Key)>, cascades
         let by_key = target_id == model.graph.key_target(target.entity);
         let taken = |images: &ledger::Images| if by_key { images.uprooted } else { images.open };
         let is_free = |row: &Key| images.get(row).is_none_or(|images| taken(images) == 0);
-        living.extend(found.into_iter().filter(|(_, row)| is_free(row)).map(|(key, _)| (target_id, key)));
+        all.living.extend(found.into_iter().filter(|(_, row)| is_free(row)).map(|(key, _)| (target_id, key)));
     }
-    Ok(living)
+    Ok(all)
 }
 
 /// The rows that have these values now: value and key. With a session, locked in its transaction.
@@ -228,16 +236,17 @@ struct Rescued {
     orphaned: BTreeMap<String, u64>,
 }
 
-fn rescued(taken: Vec<Taken>, living: &BTreeSet<(TargetId, Key)>) -> Rescued {
+fn rescued(taken: Vec<Taken>, found: &Found) -> Rescued {
     let (mut candidates, mut lost) = (taken, Vec::new());
     loop {
-        let (returning, rescued) = returning(candidates, living);
+        let (returning, rescued) = returning(candidates, &found.living);
         // Rows may need each other, or themselves: so all are taken to return that nothing speaks against.
         let (rows, lacking): (Vec<Taken>, Vec<Taken>) =
             rescued.into_iter().partition(|one| one.needs.iter().all(|parent| returning.contains(parent)));
         if lacking.is_empty() {
             let mut orphaned = BTreeMap::new();
-            for (reference, _) in rows.iter().flat_map(|one| &one.had).filter(|(_, parent)| !returning.contains(*parent)) {
+            let is_missing = |parent: &(TargetId, Key)| !returning.contains(parent) && !found.present.contains(parent);
+            for (reference, _) in rows.iter().flat_map(|one| &one.had).filter(|(_, parent)| is_missing(parent)) {
                 *orphaned.entry(reference.clone()).or_default() += 1;
             }
             return Rescued { rows, lost, orphaned };
