@@ -449,10 +449,12 @@ pub async fn mark_undone(session: &mut dyn Session, dialect: Dialect, rows: &[&A
     let ids = || some(rows.iter().map(|row| row.id.to_string()));
     let sql = "UPDATE entail_archive SET undone_at = CURRENT_TIMESTAMP WHERE id IN (SELECT CAST({c0} AS bigint) FROM {list})";
     super::execute(session, over_list(dialect, "noting what was put back", sql, vec![ids()], Vec::new())).await?;
+    // The rows are counted before their cascades are looked up: else the list is held against every row of a large cascade.
     let sql = "INSERT INTO entail_cascades (group_id, cascade_id, reference, action, \"rows\", root_entity, root_key, cause, root_columns, root_source)
-        SELECT c.group_id, c.cascade_id, c.reference, 'undo', count(*), c.root_entity, c.root_key, c.cause, c.root_columns, c.root_source
-        FROM {list} JOIN entail_archive AS a ON a.id = CAST({c0} AS bigint)
-            JOIN entail_cascades AS c ON c.cascade_id = a.cascade_id AND c.reference = a.reference AND c.action = a.action
+        SELECT c.group_id, c.cascade_id, c.reference, 'undo', CAST(sum(done.n) AS bigint), c.root_entity, c.root_key, c.cause, c.root_columns, c.root_source
+        FROM (SELECT a.cascade_id, a.reference, a.action, count(*) AS n FROM {list} JOIN entail_archive AS a ON a.id = CAST({c0} AS bigint)
+                GROUP BY a.cascade_id, a.reference, a.action) AS done
+            JOIN entail_cascades AS c ON c.cascade_id = done.cascade_id AND c.reference = done.reference AND c.action = done.action
         GROUP BY c.group_id, c.cascade_id, c.reference, c.root_entity, c.root_key, c.cause, c.root_columns, c.root_source
         ON CONFLICT (cascade_id, reference, action) DO UPDATE SET \"rows\" = entail_cascades.\"rows\" + excluded.\"rows\", at = CURRENT_TIMESTAMP";
     super::execute(session, over_list(dialect, "writing the audit", sql, vec![ids()], Vec::new())).await

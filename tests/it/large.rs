@@ -400,6 +400,20 @@ async fn h62_memory_is_flat_and_transactions_are_short_whatever_the_fan_out() {
     let parcels = format!("INSERT INTO parcels SELECT 1000 + i, j FROM generate_series(1, 1000) i, generate_series(1, {each}) j");
     shop.execute("shipping", &parcels).await;
     shop.execute("shipping", "ANALYZE").await;
+    let whole = async || {
+        let of = |table: &str, mine: &str| {
+            format!(
+                "SELECT CAST(coalesce(sum(hashtextextended(CAST(t AS text), 0)) % 1000000007, 0) AS bigint) FROM {table} t WHERE {mine}"
+            )
+        };
+        [
+            shop.count("shop", "SELECT count(*) FROM orders WHERE customer_id = 1").await,
+            shop.count("shop", &of("orders", "customer_id = 1")).await,
+            shop.count("shipping", "SELECT count(*) FROM parcels WHERE order_id BETWEEN 1001 AND 2000").await,
+            shop.count("shipping", &of("parcels", "order_id BETWEEN 1001 AND 2000")).await,
+        ]
+    };
+    let was = whole().await;
     let mut worker = shop.run("worker", &[]);
     worker.until_owner().await;
     shop.until_caught_up().await;
@@ -467,4 +481,8 @@ async fn h62_memory_is_flat_and_transactions_are_short_whatever_the_fan_out() {
     assert!(shop.count("shipping", archived).await >= each * 999, "parcels are archived");
     let of_one = "SELECT max(n) FROM (SELECT count(*) AS n FROM entail_archive GROUP BY xmin) AS transactions";
     assert!(shop.count("shipping", of_one).await <= 5_000);
+    let began = std::time::Instant::now();
+    let (code, said, errors) = shop.command(&["undo", "--root", "crm.customer:1"]).await;
+    println!("{} rows put back in {:?}", was[0] + was[2], began.elapsed());
+    assert_eq!((code, whole().await), (0, was), "{said}{errors}");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use entail::change::{ChangeEvent, Operation, Position, SourcePosition, TopicPartition};
 use entail::graph::{EdgeId, Graph, TargetId};
-use entail::plan::{self, Bounds, ChildRow, Collected, Confirmed, Expansion, Fate, Need, Plan, Root, Scope, StepAction};
+use entail::plan::{self, Assignment, Bounds, ChildRow, Collected, Confirmed, Expansion, Fate, Need, Plan, Root, Scope, StepAction};
 use entail::rules::EntityId;
 use entail::value::{Cell, Key};
 
