@@ -349,7 +349,14 @@ fn apply(world: &mut World, graph: &Graph, batch: &Batch, step: &plan::Step, cau
                 world.note(|| format!("  takes e{entity} {own}"));
                 world.remove(entity, own);
             }
-            StepAction::Update(_) => {
+            StepAction::Update(assignments) => {
+                let columns = step.edges.iter().flat_map(|edge| &graph.edge(*edge).columns);
+                let empty: BTreeMap<String, Assignment> = columns.map(|column| (column.clone(), Assignment::Null)).collect();
+                assert_eq!(
+                    assignments.iter().cloned().collect::<BTreeMap<_, _>>(),
+                    empty,
+                    "a row lets go of what is gone and of nothing else"
+                );
                 for number in numbers {
                     world.archive.push(Archived { because: number, ..archived(Some(number)) });
                     world.note(|| format!("  e{entity} {own} lets go by f{number}"));
