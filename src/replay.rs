@@ -24,6 +24,7 @@ use crate::value::Key;
 use crate::worker::accounts::Account;
 use crate::worker::attempt::{self, Done, Fate, Name, Shared};
 use crate::worker::markers;
+use crate::worker::outcome::tell_rescued;
 use crate::worker::waitlist::Waitlist;
 
 pub use crate::source::assigned::Place;
@@ -351,6 +352,7 @@ impl Replay<'_> {
             self.waitlist.on_read(partition, position);
         }
         for report in done.reports {
+            tell_rescued(&report);
             self.found.spared += report.spared;
             self.found.held_back +=
                 u64::try_from(report.parked.iter().filter(|pending| pending.reason != "wait").count()).unwrap_or(u64::MAX);

@@ -28,7 +28,7 @@ mod awaited;
 mod ending;
 mod large;
 pub(crate) mod markers;
-mod outcome;
+pub(crate) mod outcome;
 mod owned;
 mod take;
 mod waiting;

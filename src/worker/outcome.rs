@@ -51,31 +51,10 @@ impl Worker<'_> {
         for (name, rows) in &report.shadow {
             *self.accounts.shadow.entry(name.clone()).or_default() += rows;
         }
-        for (entity, rows) in report.put_back.iter().filter(|(_, rows)| **rows > 0) {
-            tracing::warn!(
-                entity,
-                rows,
-                "rows put back: an interrupted attempt had taken them below rows that were given another parent since"
-            );
-        }
         for (name, rows) in &report.put_back_orphaned {
             *self.accounts.orphans.entry(name.clone()).or_default() += rows;
-            tracing::error!(
-                reference = name,
-                rows,
-                "rows that are put back point at a parent that is missing: unless its own event is still to come, they stay orphans"
-            );
         }
-        for (entity, rows) in report.not_put_back.iter().filter(|(_, rows)| **rows > 0) {
-            tracing::error!(entity, rows, "rows that an interrupted attempt took cannot be put back; the archive has them");
-        }
-        for (cascade, rows) in &report.not_looked_at {
-            tracing::warn!(
-                cascade,
-                rows,
-                "a large cascade ended; if a worker crashed over it, rows may be missing below rows that were given another parent meanwhile: they are not looked for"
-            );
-        }
+        tell_rescued(&report);
         self.accounts.spared += report.spared;
         self.accounts.settled_later += report.settled_later;
         self.has_latched |= !report.latched.is_empty();
@@ -96,6 +75,34 @@ impl Worker<'_> {
         for waiting in report.waiting {
             self.waitlist.insert(waiting);
         }
+    }
+}
+
+/// What earlier, interrupted attempts had taken too much of, and what became of it (H47).
+pub(crate) fn tell_rescued(report: &Report) {
+    for (entity, rows) in report.put_back.iter().filter(|(_, rows)| **rows > 0) {
+        tracing::warn!(
+            entity,
+            rows,
+            "rows put back: an interrupted attempt had taken them below rows that were given another parent since"
+        );
+    }
+    for (name, rows) in &report.put_back_orphaned {
+        tracing::error!(
+            reference = name,
+            rows,
+            "rows that are put back point at a parent that is missing: unless its own event is still to come, they stay orphans"
+        );
+    }
+    for (entity, rows) in report.not_put_back.iter().filter(|(_, rows)| **rows > 0) {
+        tracing::error!(entity, rows, "rows that an interrupted attempt took cannot be put back; the archive has them");
+    }
+    for (cascade, rows) in &report.not_looked_at {
+        tracing::warn!(
+            cascade,
+            rows,
+            "a large cascade ended; if a worker crashed over it, rows may be missing below rows that were given another parent meanwhile: they are not looked for"
+        );
     }
 }
 
