@@ -66,7 +66,7 @@ pub(crate) async fn collect(model: &Model, sessions: &mut Sessions, roots: Vec<R
             return Ok(Reading::Whole(expansion.finish()));
         }
         for need in needs {
-            let left = limit.saturating_sub(expansion.len());
+            let left = limit.saturating_sub(expansion.rows_read());
             let rows = read_children(model, sessions, &need, (scope == Scope::Enforced, left + 1))
                 .await
                 .map_err(|error| Trouble { error, edges: vec![need.edge] })?;

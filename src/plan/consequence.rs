@@ -139,6 +139,7 @@ mod tests {
                 for (fate, expected) in [(Fate::Gone, if_gone), (moved(), if_moved), unclear] {
                     assert_eq!(consequence(&edge, &fate), expected, "{on_delete:?}, {on_update:?}, {fate:?}");
                     assert_eq!(is_change(&edge, &fate), matches!(expected, Delete | Update), "{on_delete:?}, {on_update:?}, {fate:?}");
+                    assert_eq!(crate::plan::acts(&edge, &fate), expected != Orphan, "{on_delete:?}, {on_update:?}, {fate:?}");
                 }
             }
         }

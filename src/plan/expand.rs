@@ -93,14 +93,8 @@ impl<'g> Expansion<'g> {
 
     /// How many rows were read so far.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.collected.len()
-    }
-
-    /// Whether no row was read so far.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.collected.is_empty()
+    pub fn rows_read(&self) -> usize {
+        self.collected.rows.len()
     }
 
     /// What was read, when nothing is left to ask.

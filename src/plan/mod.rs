@@ -141,18 +141,6 @@ impl Collected {
         })
     }
 
-    /// How many rows were read.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether no row was read.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// Whether some rows were left unread: this is a portion.
     #[must_use]
     pub fn is_portion(&self) -> bool {

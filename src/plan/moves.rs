@@ -305,12 +305,40 @@ mod tests {
     }
 
     #[test]
+    fn a_key_change_that_only_its_tombstone_tells_is_one() {
+        let told = Move { source: None, ..moved("2", "3", 0, Open) };
+        let moves = [told, moved("5", "6", 10, Done)];
+        assert_eq!(ruling(&history("2", false, 20), &moves, &["3"]), Ruling::Moved(key("3")));
+    }
+
+    #[test]
+    fn a_worked_key_change_of_another_row_says_nothing_of_this_one() {
+        assert_eq!(ruling(&history("1", true, 30), &[moved("5", "6", 50, Done)], &["6"]), Ruling::Gone);
+    }
+
+    #[test]
+    fn h22_the_old_keys_that_lead_to_a_key_are_found_over_others() {
+        let keys = |keys: &[&str]| keys.iter().map(|text| key(text)).collect::<BTreeSet<_>>();
+        let chain = [moved("1", "2", 10, Open), moved("2", "3", 20, Open), moved("8", "9", 15, Open)];
+        assert_eq!(came_from(&key("3"), &chain), keys(&["1", "2"]));
+        let worked = [moved("1", "2", 10, Open), moved("2", "3", 20, Done)];
+        assert_eq!(came_from(&key("3"), &worked), keys(&["1"]));
+        let at_once = [moved("1", "2", 10, Open), moved("2", "3", 10, Open)];
+        assert_eq!(came_from(&key("3"), &at_once), keys(&["1", "2"]));
+        let another_row = [moved("1", "2", 20, Open), moved("2", "3", 10, Done)];
+        assert_eq!(came_from(&key("3"), &another_row), keys(&[]), "who came to 2 later is not the one who left it for 3");
+    }
+
+    #[test]
     fn h22_a_change_told_in_two_records_is_completed_by_its_position() {
         let half = |lsn| Move { to: None, ..moved("3", "", lsn, Open) };
         let arrival = |value: &str, lsn| Arrival { key: key(value), source: at(lsn).expect("a position") };
         assert_eq!(complete(vec![half(10)], &[arrival("5", 20), arrival("13", 10)]), [moved("3", "13", 10, Open)]);
         assert_eq!(complete(vec![half(10)], &[arrival("5", 20)]), [half(10)], "another row's change says nothing");
         assert_eq!(complete(vec![half(10)], &[arrival("3", 10)]), [], "the value stayed");
+        let twice = [arrival("13", 10), arrival("13", 10)];
+        assert_eq!(complete(vec![half(10)], &twice), [moved("3", "13", 10, Open)], "it was read twice");
+        assert_eq!(complete(vec![half(10)], &[arrival("13", 10), arrival("14", 10)]), [half(10)], "two rows: nobody knows which");
     }
 
     #[test]

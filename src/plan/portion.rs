@@ -65,7 +65,7 @@ impl Room {
     /// The share of a need, after what was read so far. `is_first` says whether it asks for rows that point at the root.
     #[must_use]
     pub fn share(self, expansion: &Expansion<'_>, need: &Need, is_first: bool) -> Share {
-        let left = self.rows.saturating_sub(expansion.len());
+        let left = self.rows.saturating_sub(expansion.rows_read());
         let rows = match (expansion.leads_on(need.edge), is_first) {
             (false, _) => left,
             (true, false) => left.div_ceil(2),

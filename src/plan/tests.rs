@@ -7,6 +7,9 @@ use crate::graph::{Edge, EdgeDraft, Graph, NativeDelete, Node, Origin};
 use crate::rules::{Mode, OnDelete, OnUpdate, ReferenceId};
 use crate::value::Cell;
 
+mod reduce;
+mod steps;
+
 fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
@@ -49,7 +52,7 @@ fn planned(graph: &Graph, rows: &Rows, bounds: &Bounds) -> Plan {
 /// Answers every question from the rows.
 fn planned_from(roots: Vec<Root>, confirmed: &Confirmed, graph: &Graph, rows: &Rows, bounds: &Bounds) -> Plan {
     let latched = BTreeSet::new();
-    let mut expansion = Expansion::new(graph, roots, &latched, Scope::Enforced);
+    let mut expansion = Expansion::new(graph, roots, &latched, bounds.scope);
     for _round in 0..100 {
         let needs = expansion.needs();
         if needs.is_empty() {
@@ -57,24 +60,27 @@ fn planned_from(roots: Vec<Root>, confirmed: &Confirmed, graph: &Graph, rows: &R
             return plan(collected.verify(confirmed.clone()), graph, bounds);
         }
         for need in needs {
-            let edge = graph.edge(need.edge);
-            let image = |cells: &[(&str, &str)]| -> RowImage {
-                cells.iter().map(|(name, text)| ((*name).to_owned(), Cell::Value((*text).to_owned()))).collect()
-            };
-            let of_child = rows.iter().filter(|(entity, _)| EntityId(*entity) == edge.child);
-            let read = of_child.map(|(_, cells)| image(cells)).filter(|image| {
-                let points_at = edge.columns.iter().filter_map(|column| image.get(column));
-                Key::from_cells(points_at).is_some_and(|key| need.keys.contains(&key))
-            });
-            let child = |image: RowImage| ChildRow {
-                key: Key::from_cells(image.get("id")).expect("every row has a key"),
-                image,
-                version: String::new(),
-            };
-            expansion.answer(&need, read.map(child).collect());
+            let read = answer(graph, rows, &need);
+            expansion.answer(&need, read);
         }
     }
     panic!("the questions do not end");
+}
+
+/// The rows that a need asks for.
+fn answer(graph: &Graph, rows: &Rows, need: &Need) -> Vec<ChildRow> {
+    let edge = graph.edge(need.edge);
+    let image = |cells: &[(&str, &str)]| -> RowImage {
+        cells.iter().map(|(name, text)| ((*name).to_owned(), Cell::Value((*text).to_owned()))).collect()
+    };
+    let of_child = rows.iter().filter(|(entity, _)| EntityId(*entity) == edge.child);
+    let read = of_child.map(|(_, cells)| image(cells)).filter(|image| {
+        let points_at = edge.columns.iter().filter_map(|column| image.get(column));
+        Key::from_cells(points_at).is_some_and(|key| need.keys.contains(&key))
+    });
+    let child =
+        |image: RowImage| ChildRow { key: Key::from_cells(image.get("id")).expect("every row has a key"), image, version: String::new() };
+    read.map(child).collect()
 }
 
 fn bounds() -> Bounds {
@@ -229,7 +235,139 @@ fn h23_what_hangs_on_a_middle_row_whose_key_may_have_been_anothers_goes_by_that_
     ];
     let refused = graph(vec![order(), line(OnDelete::Cascade), held]);
     assert!(planned(&refused, &below, &bounds()).steps.is_empty(), "what a native key will refuse below it, too");
+    let deeper = graph(vec![order(), line(OnDelete::Cascade), edge("ll", (2, "up"), 2, OnDelete::Cascade)]);
+    let steps = planned(&deeper, &below, &bounds()).steps;
+    assert_eq!(steps.iter().map(|step| step.entity).collect::<Vec<_>>(), [EntityId(1)], "what hangs on the line waits with it");
     let native = line(OnDelete::Cascade);
     let backed = graph(vec![order(), EdgeDraft { edge: Edge { native_delete: Some(NativeDelete::Takes), ..native.edge }, ..native }]);
     assert_eq!(told(&backed), ["delete line 100", "delete order 10"], "the database itself says that it is the order of now");
+}
+
+#[test]
+fn what_hangs_on_a_row_that_stays_is_not_asked_for() {
+    let set_null = OnDelete::SetNull(names(&["customer"]));
+    let graph = graph(vec![edge("oc", (1, "customer"), 0, set_null), edge("lo", (2, "order"), 1, OnDelete::Cascade)]);
+    let rows = vec![(1, vec![("id", "10"), ("customer", "1")]), (2, vec![("id", "100"), ("order", "10")])];
+    let (latched, root) = (BTreeSet::new(), gone(&graph, "1"));
+    let mut expansion = Expansion::new(&graph, vec![root], &latched, Scope::Enforced);
+    for need in expansion.needs() {
+        expansion.answer(&need, answer(&graph, &rows, &need));
+    }
+    assert_eq!(expansion.needs(), []);
+}
+
+/// Two customers are gone, and both are looked up.
+fn two_gone(graph: &Graph) -> (Vec<Root>, Confirmed) {
+    let doomed = BTreeSet::from([RootId(0), RootId(1)]);
+    (vec![gone(graph, "1"), gone(graph, "2")], Confirmed { doomed, waiting: BTreeSet::new() })
+}
+
+fn gone(graph: &Graph, text: &str) -> Root {
+    Root { target: graph.key_target(EntityId(0)), key: key(text), fate: Fate::Gone, beside: BTreeSet::new(), seen: None }
+}
+
+#[test]
+fn h24_a_row_that_goes_with_two_roots_is_ascribed_to_the_first() {
+    let graph = graph(vec![edge("owner", (1, "owner"), 0, OnDelete::Cascade), edge("worker", (1, "worker"), 0, OnDelete::Cascade)]);
+    let rows = vec![(1, vec![("id", "10"), ("owner", "1"), ("worker", "2")])];
+    let (roots, confirmed) = two_gone(&graph);
+    let plan = planned_from(roots, &confirmed, &graph, &rows, &bounds());
+    assert_eq!(plan.steps.iter().flat_map(|step| &step.rows).map(|row| row.root).collect::<Vec<_>>(), [RootId(0)]);
+}
+
+#[test]
+fn h80_the_roots_of_a_batch_share_what_is_left_of_a_window() {
+    let graph = graph(vec![edge("oc", (1, "customer"), 0, OnDelete::Cascade)]);
+    let order = |id, customer| (1, vec![("id", id), ("customer", customer)]);
+    let rows = vec![order("10", "1"), order("11", "1"), order("12", "1"), order("20", "2"), order("21", "2"), order("22", "2")];
+    let blocked = |left| {
+        let (roots, confirmed) = two_gone(&graph);
+        let bounds = Bounds { window: BTreeMap::from([(EdgeId(0), left)]), ..bounds() };
+        planned_from(roots, &confirmed, &graph, &rows, &bounds).blocked
+    };
+    assert_eq!(blocked(6), BTreeMap::new());
+    assert_eq!(blocked(5), BTreeMap::from([(RootId(1), Blocked::Window(EdgeId(0)))]));
+    assert_eq!(blocked(2), BTreeMap::from([0, 1].map(|root| (RootId(root), Blocked::Window(EdgeId(0))))));
+}
+
+#[test]
+fn h26_what_a_native_key_refuses_under_one_unique_key_holds_what_hangs_on_the_other() {
+    let native = |draft: EdgeDraft| EdgeDraft { edge: Edge { origin: Origin::Native, ..draft.edge }, ..draft };
+    let by_code = EdgeDraft { parent_columns: names(&["code"]), ..edge("lc", (2, "code"), 0, OnDelete::Cascade) };
+    let graph = graph(vec![
+        edge("oc", (1, "customer"), 0, OnDelete::Cascade),
+        by_code,
+        native(EdgeDraft { parent_columns: names(&["id"]), ..edge("ll", (2, "up"), 2, OnDelete::Restrict) }),
+    ]);
+    let code = graph.edge(EdgeId(1)).target;
+    let rows = vec![
+        (1, vec![("id", "10"), ("customer", "1")]),
+        (1, vec![("id", "20"), ("customer", "2")]),
+        (2, vec![("id", "100"), ("code", "c")]),
+        (2, vec![("id", "101"), ("code", "of nobody"), ("up", "100")]),
+    ];
+    let by_id = Root { beside: BTreeSet::from([(code, key("c"))]), ..gone(&graph, "1") };
+    let by_code = Root { target: code, key: key("c"), ..gone(&graph, "1") };
+    let confirmed = Confirmed { doomed: (0..3).map(RootId).collect(), waiting: BTreeSet::new() };
+    let plan = planned_from(vec![by_id, gone(&graph, "2"), by_code], &confirmed, &graph, &rows, &bounds());
+    assert_eq!(plan.blocked, BTreeMap::from([0, 2].map(|root| (RootId(root), Blocked::Native(EdgeId(2))))));
+    assert_eq!(told(&graph, &plan), ["delete order 20"]);
+}
+
+#[test]
+fn what_hangs_on_a_row_in_shadow_is_counted_though_its_key_may_change() {
+    let in_shadow = |draft: EdgeDraft| EdgeDraft { edge: Edge { mode: Mode::Shadow, ..draft.edge }, ..draft };
+    let follows = |draft: EdgeDraft| EdgeDraft { edge: Edge { on_update: OnUpdate::Cascade, ..draft.edge }, ..draft };
+    let graph = graph(vec![
+        edge("oc", (1, "customer"), 0, OnDelete::Cascade),
+        in_shadow(edge("lo", (2, "order"), 1, OnDelete::Cascade)),
+        follows(edge("ll", (2, "up"), 2, OnDelete::Cascade)),
+    ]);
+    let rows = vec![
+        (1, vec![("id", "10"), ("customer", "1")]),
+        (2, vec![("id", "100"), ("order", "10")]),
+        (2, vec![("id", "101"), ("up", "100")]),
+    ];
+    let with_shadow = Bounds { scope: Scope::WithShadow, ..bounds() };
+    assert_eq!(planned(&graph, &rows, &with_shadow).rows, BTreeMap::from([(RootId(0), 3)]));
+}
+
+#[test]
+fn h48_of_a_portion_only_rows_go_below_which_all_was_read() {
+    let graph = graph(vec![edge("oc", (1, "customer"), 0, OnDelete::Cascade), edge("lo", (2, "order"), 1, OnDelete::Cascade)]);
+    let rows = vec![
+        (1, vec![("id", "10"), ("customer", "1")]),
+        (1, vec![("id", "20"), ("customer", "1")]),
+        (2, vec![("id", "100"), ("order", "10")]),
+        (2, vec![("id", "200"), ("order", "20")]),
+    ];
+    let latched = BTreeSet::new();
+    let mut expansion = Expansion::new(&graph, vec![gone(&graph, "1")], &latched, Scope::Enforced);
+    let room = Room { rows: 4, width: 8 };
+    let needs = expansion.needs();
+    assert_eq!(room.share(&expansion, &needs[0], true), Share::Rows(2), "half of the room for orders, on which lines hang");
+    expansion.answer(&needs[0], answer(&graph, &rows, &needs[0]));
+    let needs = expansion.needs();
+    assert_eq!(room.share(&expansion, &needs[0], false), Share::Rows(2), "two were read, and nothing hangs on lines");
+    assert_eq!(Room { rows: 2, ..room }.share(&expansion, &needs[0], false), Share::Nothing);
+    let (first, rest) = halve(&needs[0]).expect("two keys");
+    expansion.answer(&first, answer(&graph, &rows, &first));
+    expansion.leave(first.edge, &rest);
+    let collected = expansion.finish();
+    assert!(collected.is_portion());
+    let confirmed = Confirmed { doomed: BTreeSet::from([RootId(0)]), waiting: BTreeSet::new() };
+    let plan = plan(collected.verify(confirmed.clone()), &graph, &bounds());
+    assert_eq!(told(&graph, &plan), ["delete line 100", "delete order 10"]);
+    assert_eq!(plan.unfinished, confirmed.doomed);
+    assert_eq!(plan.rows, BTreeMap::from([(RootId(0), 2)]));
+}
+
+#[test]
+fn a_table_whose_rows_stay_leaves_no_room_for_what_hangs_on_it() {
+    let set_null = OnDelete::SetNull(names(&["customer"]));
+    let graph = graph(vec![edge("oc", (1, "customer"), 0, set_null), edge("lo", (2, "order"), 1, OnDelete::Cascade)]);
+    let latched = BTreeSet::new();
+    let mut expansion = Expansion::new(&graph, vec![gone(&graph, "1")], &latched, Scope::Enforced);
+    let needs = expansion.needs();
+    assert_eq!(Room { rows: 4, width: 1 }.share(&expansion, &needs[0], true), Share::Rows(4));
 }
