@@ -387,4 +387,46 @@ mod tests {
         let columns: Vec<_> = graph.edges().map(|(_, edge)| edge.columns.join(" ")).collect();
         assert_eq!(columns, ["x y", "u v"]);
     }
+
+    #[test]
+    fn h26_a_reference_may_refuse_by_what_it_leads_to() {
+        let rule = |child, parent, on_delete| {
+            let draft = draft(child, parent, &["a"], &["id"]);
+            EdgeDraft { edge: Edge { origin: Origin::Rule(ReferenceId(0)), on_delete, ..draft.edge }, ..draft }
+        };
+        let native = |draft: EdgeDraft| EdgeDraft { edge: Edge { origin: Origin::Native, ..draft.edge }, ..draft };
+        let may_refuse = |first: EdgeDraft, second: EdgeDraft| {
+            let graph = Graph::new(vec![node("a"), node("b"), node("c")], vec![first, second]);
+            (graph.may_refuse(EdgeId(0)), graph.may_refuse(EdgeId(1)))
+        };
+        let cascade = || rule(1, 0, OnDelete::Cascade);
+        let lets_go = || rule(1, 0, OnDelete::SetNull(vec!["a".to_owned()]));
+        assert_eq!(may_refuse(cascade(), rule(2, 1, OnDelete::Cascade)), (false, false));
+        assert_eq!(may_refuse(cascade(), rule(2, 1, OnDelete::Restrict)), (true, true));
+        assert_eq!(may_refuse(lets_go(), rule(2, 1, OnDelete::Restrict)), (false, true), "its row stays");
+        assert_eq!(may_refuse(cascade(), rule(2, 1, OnDelete::NoAction)), (false, false));
+        assert_eq!(may_refuse(cascade(), native(rule(2, 1, OnDelete::NoAction))), (true, true));
+        assert_eq!(may_refuse(cascade(), native(rule(2, 1, OnDelete::Cascade))), (false, false));
+        assert_eq!(may_refuse(cascade(), rule(2, 0, OnDelete::Restrict)), (false, true), "beside it, not below it");
+        let change = rule(2, 1, OnDelete::Cascade);
+        let change = EdgeDraft { edge: Edge { on_update: OnUpdate::Restrict, ..change.edge }, ..change };
+        assert_eq!(may_refuse(cascade(), change), (true, true));
+        assert_eq!(may_refuse(rule(0, 0, OnDelete::Cascade), cascade()), (false, false), "a circle ends");
+    }
+
+    #[test]
+    fn h64_rows_follow_natively_where_a_key_of_their_own_table_says_so() {
+        let follows = |native_update| {
+            let by = draft(1, 0, &["a"], &["id"]);
+            let by = EdgeDraft { edge: Edge { native_update, ..by.edge }, ..by };
+            let graph = Graph::new(vec![node("a"), node("b"), node("c")], vec![by, draft(2, 0, &["a"], &["id"])]);
+            [0, 1, 2].map(|entity| graph.follows_natively(EntityId(entity)))
+        };
+        for action in [OnUpdate::Cascade, OnUpdate::SetNull, OnUpdate::SetDefault] {
+            assert_eq!(follows(action), [false, true, false], "{action:?}");
+        }
+        for action in [OnUpdate::Restrict, OnUpdate::NoAction] {
+            assert_eq!(follows(action), [false; 3], "{action:?}");
+        }
+    }
 }

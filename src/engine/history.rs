@@ -73,15 +73,7 @@ async fn touching(job: &mut Job<'_>, target: TargetId, keys: &BTreeSet<Key>) -> 
     for (session, dialect) in homes(job, target) {
         known.extend(ledger::moves(session, dialect, &group, &label, keys).await?);
     }
-    let mut moves = least_worked(known);
-    // The ledger knows how far a change was worked; what this batch reads again does not.
-    for one in fresh {
-        let is_known =
-            |known: &Move| (&known.from, &known.to) == (&one.from, &one.to) && (one.source.is_none() || known.source == one.source);
-        if !moves.iter().any(is_known) {
-            moves.push(one);
-        }
-    }
+    let moves = with_fresh(least_worked(known), fresh);
     let halves: Vec<_> = moves.iter().filter(|one| one.to.is_none()).filter_map(|one| one.source.clone()).collect();
     for (session, dialect) in homes(job, target) {
         arrivals.extend(ledger::arrivals(session, dialect, &group, &label, &halves).await?);
@@ -95,4 +87,45 @@ fn least_worked(mut moves: Vec<Move>) -> Vec<Move> {
     moves.sort_by_key(|one| (change(one), one.state));
     moves.dedup_by_key(|one| change(one));
     moves
+}
+
+/// The ledger knows how far a change was worked; what this batch reads again does not.
+fn with_fresh(mut moves: Vec<Move>, fresh: Vec<Move>) -> Vec<Move> {
+    for one in fresh {
+        let is_known =
+            |known: &Move| (&known.from, &known.to) == (&one.from, &one.to) && (one.source.is_none() || known.source == one.source);
+        if !moves.iter().any(is_known) {
+            moves.push(one);
+        }
+    }
+    moves
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::MoveState::{Done, Open};
+    use crate::value::Cell;
+
+    fn moved(from: &str, to: &str, lsn: impl Into<Option<u64>>, state: MoveState) -> Move {
+        let key = |text: &str| Key::from_cells([&Cell::Value(text.to_owned())]).expect("a value");
+        let source = lsn.into().map(|lsn| SourcePosition { source: "postgresql/crm".into(), order: vec![lsn] });
+        Move { from: key(from), to: Some(key(to)), source, state }
+    }
+
+    #[test]
+    fn h22_a_key_change_is_worked_when_every_database_has_worked_it() {
+        let known = vec![moved("1", "2", 10, Done), moved("1", "2", 10, Open), moved("1", "2", 20, Done)];
+        assert_eq!(least_worked(known), [moved("1", "2", 10, Open), moved("1", "2", 20, Done)]);
+    }
+
+    #[test]
+    fn h22_a_key_change_read_again_is_the_one_that_the_ledger_knows() {
+        let known = || vec![moved("1", "2", 10, Done)];
+        assert_eq!(with_fresh(known(), vec![moved("1", "2", 10, Open)]), known());
+        assert_eq!(with_fresh(known(), vec![moved("1", "2", None, Open)]), known(), "its tombstone");
+        for news in [moved("1", "2", 20, Open), moved("1", "3", 10, Open), moved("4", "2", 10, Open), moved("1", "3", None, Open)] {
+            assert_eq!(with_fresh(known(), vec![news.clone()]), [moved("1", "2", 10, Done), news]);
+        }
+    }
 }

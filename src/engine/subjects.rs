@@ -295,3 +295,42 @@ async fn add_beside(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<BT
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{NextOffset, SourcePosition, TopicPartition};
+
+    #[test]
+    fn h92_what_was_told_before_the_undo_is_old_by_the_source_and_else_by_the_offset() {
+        let place = |partition, offset| Position { partition: TopicPartition { topic: "crm.customers".into(), partition }, offset };
+        let source = |name: &str, lsn| Some(SourcePosition { source: name.into(), order: vec![lsn] });
+        let undone = |source| ledger::UndoneRoot {
+            entity: "crm.customers".to_owned(),
+            columns: vec!["id".to_owned()],
+            key: Key::from_cells([&crate::value::Cell::Value("1".to_owned())]).expect("a value"),
+            partition: place(0, 0).partition,
+            source,
+            below: NextOffset(10),
+        };
+        let told = |at: Position, source| Candidate { deleted: true, source, ..Candidate::new(at, true) };
+        let (then, late) = (undone(source("crm", 50)), place(0, 99));
+        assert!(is_old(&then, &told(late.clone(), source("crm", 50))));
+        assert!(is_old(&then, &told(late.clone(), source("crm", 49))));
+        assert!(!is_old(&then, &told(place(0, 0), source("crm", 51))), "the source made it later");
+        // Where the source does not say, the partition does.
+        for undone in [undone(None), then.clone()] {
+            for source in [None, source("another", 1)] {
+                assert!(is_old(&undone, &told(place(0, 9), source.clone())));
+                assert!(is_old(&undone, &told(place(0, 0), source.clone())));
+                assert!(!is_old(&undone, &told(place(0, 10), source.clone())));
+                assert!(!is_old(&undone, &told(place(0, 11), source.clone())));
+                assert!(!is_old(&undone, &told(place(1, 9), source)), "another partition");
+            }
+        }
+        let tombstone = Candidate::new(late.clone(), true);
+        assert!(is_old(&then, &tombstone), "it tells nothing that its delete had not told");
+        assert!(!is_old(&undone(None), &tombstone));
+        assert!(!is_old(&then, &Candidate { moved: true, ..tombstone }));
+    }
+}

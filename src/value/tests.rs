@@ -125,3 +125,18 @@ fn h56_a_child_may_not_have_a_coarser_equality() {
         }
     }
 }
+
+#[test]
+fn h55_a_decimal_of_the_most_digits_is_one_and_of_one_more_is_none() {
+    const MOST: usize = 147_455;
+    let read = |json: &str| super::number::Exact::json(json).and_then(|number| number.to_decimal(None)).ok();
+    let is = |json: String, text: &str| assert!(read(&json).as_deref() == Some(text), "{} characters", json.len());
+    let is_none = |json: String| assert!(read(&json).is_none(), "{} characters", json.len());
+    let whole = format!("1{}", "0".repeat(MOST - 1));
+    is(format!("1e{}", MOST - 1), &whole);
+    is_none(format!("1e{MOST}"));
+    is(whole.clone(), &whole);
+    is_none(format!("1{whole}"));
+    is(format!("1e-{MOST}"), &format!("0.{}1", "0".repeat(MOST - 1)));
+    is_none(format!("1e-{}", MOST + 1));
+}

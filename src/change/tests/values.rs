@@ -373,3 +373,13 @@ fn h55_captured_rows_with_and_without_schema_agree() {
         assert!(compared > 90, "{compared}");
     }
 }
+
+#[test]
+fn h55_a_number_that_was_a_double_on_its_way_is_never_taken_for_exact() {
+    for kind in [decimal(2), decimal(None), I64] {
+        for json in ["1", "1.5", "39.98"] {
+            assert_eq!(column(&kind, json, Some(&plain("double"))), "reread", "{kind:?} {json}");
+            assert!(matches!(key_of(&kind, json, Some(&plain("double"))), Err(DecodeError::KeyAmbiguous { .. })), "{kind:?} {json}");
+        }
+    }
+}
