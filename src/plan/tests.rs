@@ -236,6 +236,19 @@ fn h23_what_hangs_on_a_middle_row_whose_key_may_have_been_anothers_goes_by_that_
     let refused = graph(vec![order(), line(OnDelete::Cascade), held]);
     assert!(planned(&refused, &below, &bounds()).steps.is_empty(), "what a native key will refuse below it, too");
     let deeper = graph(vec![order(), line(OnDelete::Cascade), edge("ll", (2, "up"), 2, OnDelete::Cascade)]);
+    let pointed_at = graph(vec![order(), line(OnDelete::NoAction)]);
+    assert!(planned(&pointed_at, &rows, &bounds()).orphans.is_empty(), "nor is it an orphan yet");
+    let refusing = || {
+        let up = edge("ll", (2, "up"), 2, OnDelete::Restrict);
+        EdgeDraft { edge: Edge { origin: Origin::Native, ..up.edge }, ..up }
+    };
+    let circle = graph(vec![order(), line(OnDelete::Cascade), refusing()]);
+    let of_one_order = vec![
+        (1, vec![("id", "10"), ("customer", "1")]),
+        (2, vec![("id", "100"), ("order", "10")]),
+        (2, vec![("id", "101"), ("order", "10"), ("up", "100")]),
+    ];
+    assert_eq!(planned(&circle, &of_one_order, &bounds()).steps.len(), 1, "both lines go later: neither is in the other's way");
     let steps = planned(&deeper, &below, &bounds()).steps;
     assert_eq!(steps.iter().map(|step| step.entity).collect::<Vec<_>>(), [EntityId(1)], "what hangs on the line waits with it");
     let native = line(OnDelete::Cascade);
@@ -278,16 +291,19 @@ fn h24_a_row_that_goes_with_two_roots_is_ascribed_to_the_first() {
 #[test]
 fn h80_the_roots_of_a_batch_share_what_is_left_of_a_window() {
     let graph = graph(vec![edge("oc", (1, "customer"), 0, OnDelete::Cascade)]);
+    let lets_go = self::graph(vec![edge("oc", (1, "customer"), 0, OnDelete::SetNull(names(&["customer"])))]);
     let order = |id, customer| (1, vec![("id", id), ("customer", customer)]);
     let rows = vec![order("10", "1"), order("11", "1"), order("12", "1"), order("20", "2"), order("21", "2"), order("22", "2")];
-    let blocked = |left| {
-        let (roots, confirmed) = two_gone(&graph);
+    let blocked = |graph: &Graph, left| {
+        let (roots, confirmed) = two_gone(graph);
         let bounds = Bounds { window: BTreeMap::from([(EdgeId(0), left)]), ..bounds() };
-        planned_from(roots, &confirmed, &graph, &rows, &bounds).blocked
+        planned_from(roots, &confirmed, graph, &rows, &bounds).blocked
     };
-    assert_eq!(blocked(6), BTreeMap::new());
-    assert_eq!(blocked(5), BTreeMap::from([(RootId(1), Blocked::Window(EdgeId(0)))]));
-    assert_eq!(blocked(2), BTreeMap::from([0, 1].map(|root| (RootId(root), Blocked::Window(EdgeId(0))))));
+    for graph in [graph, lets_go] {
+        assert_eq!(blocked(&graph, 6), BTreeMap::new());
+        assert_eq!(blocked(&graph, 5), BTreeMap::from([(RootId(1), Blocked::Window(EdgeId(0)))]));
+        assert_eq!(blocked(&graph, 2), BTreeMap::from([0, 1].map(|root| (RootId(root), Blocked::Window(EdgeId(0))))));
+    }
 }
 
 #[test]
@@ -370,4 +386,40 @@ fn a_table_whose_rows_stay_leaves_no_room_for_what_hangs_on_it() {
     let mut expansion = Expansion::new(&graph, vec![gone(&graph, "1")], &latched, Scope::Enforced);
     let needs = expansion.needs();
     assert_eq!(Room { rows: 4, width: 1 }.share(&expansion, &needs[0], true), Share::Rows(4));
+}
+
+#[test]
+fn h64_a_row_that_a_native_key_makes_let_go_holds_nothing_back() {
+    let native = edge("lo", (2, "order"), 1, OnDelete::SetNull(names(&["order"])));
+    let native = EdgeDraft { edge: Edge { origin: Origin::Native, ..native.edge }, ..native };
+    let graph = graph(vec![edge("oc", (1, "customer"), 0, OnDelete::Cascade), native]);
+    let rows = vec![(1, vec![("id", "10"), ("customer", "1")]), (2, vec![("id", "100"), ("order", "10")])];
+    let plan = planned(&graph, &rows, &bounds());
+    assert_eq!((told(&graph, &plan), plan.blocked), (names(&["update line 100", "delete order 10"]), BTreeMap::new()));
+}
+
+#[test]
+fn h45_a_row_that_holds_what_it_would_be_set_to_is_left_alone() {
+    let set = |value: Option<&str>| OnDelete::Set([("state".to_owned(), value.map(str::to_owned))].into());
+    let row = |state: Cell| ChildRow { key: key("10"), image: [("state".to_owned(), state)].into_iter().collect(), version: String::new() };
+    let settled = |on_delete, fate, state| is_settled(&edge("oc", (1, "customer"), 0, on_delete).edge, &fate, &row(state));
+    let text = |text: &str| Cell::Value(text.to_owned());
+    assert!(settled(set(Some("closed")), Fate::Gone, text("closed")));
+    assert!(!settled(set(Some("closed")), Fate::Gone, text("open")));
+    assert!(!settled(set(Some("closed")), Fate::Gone, Cell::Null));
+    assert!(settled(set(None), Fate::Gone, Cell::Null));
+    assert!(!settled(set(None), Fate::Gone, text("closed")));
+    assert!(!settled(set(None), Fate::Gone, Cell::Unknown));
+    assert!(!settled(set(Some("closed")), Fate::Moved(key("2")), text("closed")), "a key change sets other columns");
+    assert!(!settled(OnDelete::SetNull(names(&["state"])), Fate::Gone, Cell::Null));
+}
+
+#[test]
+fn a_portion_grows_with_what_went_and_is_cut_in_halves() {
+    let width = |rows, went| Room { rows, width: 1 }.next_width(went);
+    assert_eq!([width(100, 0), width(100, 10), width(15, 10), width(3, 1)], [8, 20, 15, 8]);
+    let need = |keys: &[&str]| Need { edge: EdgeId(0), keys: keys.iter().map(|text| key(text)).collect() };
+    assert_eq!(halve(&need(&["1"])), None);
+    assert_eq!(halve(&need(&["1", "2"])), Some((need(&["1"]), vec![key("2")])));
+    assert_eq!(halve(&need(&["1", "2", "3"])), Some((need(&["1"]), vec![key("2"), key("3")])));
 }

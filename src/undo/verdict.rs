@@ -139,3 +139,105 @@ fn judge_changed(row: &Archived, laid: &Laid, around: &Around<'_>) -> Verdict {
 fn differing(laid: &Laid, one: &[Field], other: &[Field]) -> Vec<usize> {
     laid.known.iter().copied().filter(|place| one.get(*place) != other.get(*place)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::{Cell, Key};
+
+    /// Id, customer, name. The id is an identity: it is never set.
+    type Row = [Option<&'static str>; 3];
+
+    fn fields(row: Row) -> Vec<Field> {
+        row.map(|field| field.map(str::to_owned)).to_vec()
+    }
+
+    fn judged(before: Row, after: Option<Row>, around: &Around<'_>) -> Verdict {
+        let key = |row: Row| Key::from_cells([&Cell::Value(row[0].expect("an id").to_owned())]).expect("a value");
+        let row = Archived {
+            id: 1,
+            cascade: "c".to_owned(),
+            entity: "shop.orders".to_owned(),
+            reference: "order_customer".to_owned(),
+            is_removed: after.is_none(),
+            key: Some(key(before)),
+            columns: String::new(),
+            image: String::new(),
+            after: after.map(|after| (String::new(), key(after))),
+        };
+        let laid = Laid { before: fields(before), after: after.map(fields), known: vec![0, 1, 2], settable: vec![1, 2], is_short: false };
+        judge(&row, &laid, around)
+    }
+
+    const BEFORE: Row = [Some("10"), Some("1"), Some("a")];
+    const LET_GO: Row = [Some("10"), None, Some("a")];
+    const RENAMED: Row = [Some("10"), Some("1"), Some("b")];
+    const REKEYED: Row = [Some("11"), Some("2"), Some("a")];
+
+    #[test]
+    fn h92_a_removed_row_goes_back_where_none_stands() {
+        let judged = |here: Option<Row>, is_superseded| {
+            let here = here.map(fields);
+            judged(BEFORE, None, &Around { here: here.as_deref(), is_superseded, ..Around::default() })
+        };
+        assert_eq!(judged(None, false), Verdict::Insert);
+        assert_eq!(judged(Some(BEFORE), false), Verdict::Already);
+        assert_eq!(judged(Some(RENAMED), false), Verdict::Newer(vec![2]));
+        assert_eq!(judged(Some([Some("11"), Some("1"), Some("b")]), false), Verdict::Newer(vec![2]), "an identity is not set");
+        assert_eq!(judged(None, true), Verdict::Superseded);
+        assert_eq!(judged(Some(RENAMED), true), Verdict::Superseded);
+    }
+
+    #[test]
+    fn h92_a_changed_row_is_set_back_where_it_stands_as_it_was_left() {
+        let judged = |here: Option<Row>, around: Around<'_>| {
+            let here = here.map(fields);
+            judged(BEFORE, Some(LET_GO), &Around { here: here.as_deref(), ..around })
+        };
+        assert_eq!(judged(Some(LET_GO), Around::default()), Verdict::SetBack(vec![1]));
+        assert_eq!(
+            judged(Some([Some("10"), None, Some("b")]), Around::default()),
+            Verdict::SetBack(vec![1]),
+            "another column is another's"
+        );
+        assert_eq!(judged(Some(BEFORE), Around::default()), Verdict::Already);
+        assert_eq!(judged(Some(RENAMED), Around::default()), Verdict::Already);
+        assert_eq!(judged(Some([Some("10"), Some("9"), Some("a")]), Around::default()), Verdict::Newer(vec![1]));
+        assert_eq!(judged(None, Around::default()), Verdict::Lost("the row is gone"));
+        assert_eq!(judged(None, Around { returns: true, ..Around::default() }), Verdict::SetBack(vec![]));
+        let again = Around { was_changed_again: true, ..Around::default() };
+        assert_eq!(judged(Some(LET_GO), again), Verdict::Lost("another cascade changed it again, and is not undone"));
+    }
+
+    #[test]
+    fn h92_a_row_that_got_another_key_is_set_back_only_if_all_of_it_is_known() {
+        let judged = |here: Option<Row>, there: Option<Row>, (follows, returns): (bool, bool)| {
+            let (here, there) = (here.map(fields), there.map(fields));
+            let around = Around { here: here.as_deref(), there: there.as_deref(), follows, returns, ..Around::default() };
+            judged(BEFORE, Some(REKEYED), &around)
+        };
+        const NEITHER: (bool, bool) = (false, false);
+        const FOLLOWS: (bool, bool) = (true, false);
+        const RETURNS: (bool, bool) = (false, true);
+        let stranger = Verdict::Lost("another row has its old key");
+        let changed = Verdict::Lost("the row that has its new key is another one, or was changed since");
+        assert_eq!(judged(None, Some(REKEYED), NEITHER), Verdict::SetBack(vec![0, 1]));
+        assert_eq!(judged(None, Some([Some("11"), Some("2"), Some("b")]), NEITHER), changed);
+        assert_eq!(judged(None, Some([Some("11"), Some("2"), Some("b")]), RETURNS), Verdict::SetBack(vec![]));
+        // A native key may have set one of the columns back already.
+        assert_eq!(judged(None, Some([Some("11"), Some("1"), Some("a")]), NEITHER), changed);
+        assert_eq!(judged(None, Some([Some("11"), Some("1"), Some("a")]), FOLLOWS), Verdict::SetBack(vec![0, 1]));
+        assert_eq!(judged(None, Some([Some("11"), Some("9"), Some("a")]), FOLLOWS), changed);
+        assert_eq!(judged(Some(BEFORE), None, NEITHER), Verdict::Already);
+        assert_eq!(judged(Some(BEFORE), None, RETURNS), stranger);
+        assert_eq!(judged(Some(RENAMED), None, NEITHER), stranger);
+        let taken_along = [Some("10"), Some("2"), Some("a")];
+        assert_eq!(judged(Some(taken_along), None, NEITHER), stranger);
+        assert_eq!(judged(Some(taken_along), None, FOLLOWS), Verdict::SetBackInPlace(vec![0, 1]));
+        assert_eq!(judged(Some(taken_along), None, (true, true)), stranger);
+        assert_eq!(judged(Some(RENAMED), None, FOLLOWS), stranger);
+        assert_eq!(judged(Some(BEFORE), Some(REKEYED), NEITHER), stranger);
+        assert_eq!(judged(None, None, NEITHER), Verdict::Lost("the row is gone"));
+        assert_eq!(judged(None, None, RETURNS), Verdict::SetBack(vec![]));
+    }
+}
