@@ -379,6 +379,41 @@ fn h48_of_a_portion_only_rows_go_below_which_all_was_read() {
 }
 
 #[test]
+fn h64_a_row_that_stays_for_a_later_portion_is_kept_before_it_lets_go_of_one_that_goes() {
+    let up = edge("up", (1, "up"), 1, OnDelete::SetNull(names(&["up"])));
+    let up = EdgeDraft { edge: Edge { origin: Origin::Native, native_delete: Some(NativeDelete::Changes), ..up.edge }, ..up };
+    let graph = graph(vec![edge("oc", (1, "customer"), 0, OnDelete::Cascade), edge("lo", (2, "order"), 1, OnDelete::Cascade), up]);
+    let rows = vec![
+        (1, vec![("id", "10"), ("customer", "1")]),
+        (1, vec![("id", "20"), ("customer", "1"), ("up", "10")]),
+        (1, vec![("id", "30"), ("customer", "1"), ("up", "20")]),
+        (2, vec![("id", "100"), ("order", "10")]),
+        (2, vec![("id", "200"), ("order", "20")]),
+    ];
+    let planned = |left: u64| {
+        let latched = BTreeSet::new();
+        let mut expansion = Expansion::new(&graph, vec![gone(&graph, "1")], &latched, Scope::Enforced);
+        for need in expansion.needs() {
+            expansion.answer(&need, answer(&graph, &rows, &need));
+        }
+        for need in expansion.needs() {
+            // Of the lines only those of order 10 are read.
+            let keys = if need.edge == EdgeId(1) { vec![key("10")] } else { need.keys.clone() };
+            expansion.leave(need.edge, &need.keys.iter().filter(|key| !keys.contains(key)).cloned().collect::<Vec<_>>());
+            let need = Need { edge: need.edge, keys };
+            expansion.answer(&need, answer(&graph, &rows, &need));
+        }
+        let confirmed = Confirmed { doomed: BTreeSet::from([RootId(0)]), waiting: BTreeSet::new() };
+        let bounds = Bounds { window: BTreeMap::from([(EdgeId(0), left)]), ..bounds() };
+        plan(expansion.finish().verify(confirmed), &graph, &bounds)
+    };
+    let plan = planned(1);
+    assert_eq!(told(&graph, &plan), ["delete line 100", "update order 20", "delete order 10"]);
+    assert_eq!(plan.blocked, BTreeMap::new(), "the window counts what goes with this portion");
+    assert_eq!(planned(0).blocked, BTreeMap::from([(RootId(0), Blocked::Window(EdgeId(0)))]));
+}
+
+#[test]
 fn a_table_whose_rows_stay_leaves_no_room_for_what_hangs_on_it() {
     let set_null = OnDelete::SetNull(names(&["customer"]));
     let graph = graph(vec![edge("oc", (1, "customer"), 0, set_null), edge("lo", (2, "order"), 1, OnDelete::Cascade)]);
