@@ -72,6 +72,9 @@ fn canonical_texts_of_databases_and_rules() {
         (ColumnType::Timestamp { precision: 6 }, "2018-06-20"),
         (ColumnType::Timestamp { precision: 6 }, "2018-06-20 15:37:03+02"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+16"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+01:60"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+01:00:60"),
     ];
     for (kind, text) in bad {
         let error = kind.canonical(text).expect_err(text);
@@ -112,6 +115,10 @@ fn h56_a_child_may_not_have_a_coarser_equality() {
         (time(3), time(6), Same),
         (time(6), time(3), No),
         (time(6), T::TimestampTz { precision: 6 }, No),
+        (T::TimestampTz { precision: 3 }, T::TimestampTz { precision: 6 }, Same),
+        (T::TimestampTz { precision: 6 }, T::TimestampTz { precision: 3 }, No),
+        (T::Time { precision: 3 }, T::Time { precision: 6 }, Same),
+        (T::Time { precision: 6 }, T::Time { precision: 3 }, No),
         (T::Float, T::Float, No),
         (T::Json, T::Json, No),
         (T::Other("inet".into()), T::Other("inet".into()), No),

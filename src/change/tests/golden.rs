@@ -343,6 +343,10 @@ fn h101_depth_and_size_are_bounded() {
     assert_eq!(error(Some(&"[".repeat(1_000_000)), None), too_deep);
     let brackets_in_a_text = envelope("c", "null", &format!(r#"{{"id":42,"name":"\"{}"}}"#, "[".repeat(500)));
     assert_eq!(operation(customer(KEY, Some(&brackets_in_a_text))), upsert(&["42"]));
+    let closed_in_a_text = format!(r#"{{"id":42,"y":"]","x":{}{}}}"#, "[".repeat(MAX_NESTING), "]".repeat(MAX_NESTING));
+    assert_eq!(error(Some(&closed_in_a_text), None), too_deep);
+    let most = customer(KEY, Some(&" ".repeat(MAX_RECORD_BYTES - 9)));
+    assert!(!matches!(most, Err(DecodeError::TooLarge { .. })), "{most:?}");
     let large = " ".repeat(MAX_RECORD_BYTES);
     assert!(matches!(error(KEY, Some(&large)), DecodeError::TooLarge { size, limit: MAX_RECORD_BYTES } if size == MAX_RECORD_BYTES + 9));
     let mebibyte = envelope("c", "null", &format!(r#"{{"id":42,"name":"{}"}}"#, "x".repeat(1024 * 1024 + 1)));

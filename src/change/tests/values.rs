@@ -275,6 +275,7 @@ fn uuids_in_either_case_and_as_bytes() {
     for not in [r#""""#, r#""x""#, r#""ABEi""#, "1", "[]"] {
         unreadable(&kind, not, None);
     }
+    unreadable(&kind, r#""00112233-4455-6677-8899-aabbccddeeff""#, Some(&plain("bytes")));
 }
 
 #[test]
