@@ -67,7 +67,7 @@ pub(crate) async fn collect(model: &Model, sessions: &mut Sessions, roots: Vec<R
         }
         for need in needs {
             let left = limit.saturating_sub(expansion.rows_read());
-            let rows = read_children(model, sessions, &need, (scope == Scope::Enforced, left + 1))
+            let rows = read_children(model, sessions, &need, (scope == Scope::Enforced, left.saturating_add(1)))
                 .await
                 .map_err(|error| Trouble { error, edges: vec![need.edge] })?;
             if rows.len() > left {

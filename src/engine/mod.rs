@@ -37,6 +37,8 @@ pub use window::Sizes;
 const ROWS_PER_TRANSACTION: usize = 20_000;
 /// Rows of one root that one transaction takes; a larger root is worked in portions of this size.
 const ROWS_PER_PORTION: usize = 5_000;
+/// Keys that a count of what hangs on a root reads at a time.
+const KEYS_PER_PAGE: usize = 10_000;
 /// Why a root is pending: it has more rows than one transaction takes, and is to be counted.
 pub const LARGE: &str = "large";
 /// Why a root is pending: portions of it have gone, and more is left.
@@ -260,6 +262,8 @@ pub struct Engine {
     pub rows_per_transaction: usize,
     /// Rows of one root that one transaction takes; a larger root is worked in portions of this size.
     pub rows_per_portion: usize,
+    /// Keys that a count of what hangs on a root reads at a time.
+    pub keys_per_page: usize,
 }
 
 impl Engine {
@@ -267,8 +271,8 @@ impl Engine {
     #[must_use]
     pub fn new(model: Model, owner: Owner, keep: Duration) -> Self {
         let (model, marks, sizes) = (Arc::new(model), Arc::default(), Arc::default());
-        let (rows_per_transaction, rows_per_portion) = (ROWS_PER_TRANSACTION, ROWS_PER_PORTION);
-        Self { model, newcomers: None, marks, sizes, owner, keep, rows_per_transaction, rows_per_portion }
+        let (rows_per_transaction, rows_per_portion, keys_per_page) = (ROWS_PER_TRANSACTION, ROWS_PER_PORTION, KEYS_PER_PAGE);
+        Self { model, newcomers: None, marks, sizes, owner, keep, rows_per_transaction, rows_per_portion, keys_per_page }
     }
 
     /// The same engine, with its rules bound to the tables as they are now.
@@ -339,7 +343,7 @@ impl Engine {
             target.map(|(id, _)| (id, key.clone()))
         };
         let roots: Vec<(TargetId, Key)> = values.filter_map(targets).collect();
-        resolve::count(&self.model, &roots, most).await.map_err(|trouble| trouble.error)
+        resolve::count(&self.model, &roots, (most, self.keys_per_page)).await.map_err(|trouble| trouble.error)
     }
 
     /// The latches that an error calls for: those of the references that it concerns, if they are at fault.

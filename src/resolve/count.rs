@@ -15,9 +15,6 @@ use crate::sink::SinkError;
 use crate::sink::statement::{self, Page, Selection};
 use crate::value::Key;
 
-/// Keys read at a time.
-const PAGE: usize = 10_000;
-
 /// What hangs on a root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -46,15 +43,17 @@ struct Open {
 
 struct Count<'a> {
     model: &'a Model,
+    /// Keys read at a time.
+    page: usize,
     open: Vec<Open>,
     counted: Counted,
     /// Rows of tables on a cycle that were counted, by hash.
     seen: HashSet<u64>,
 }
 
-/// Counts what hangs on removed rows, to the end or until there are more than `most`, or something may refuse.
-pub(crate) async fn count(model: &Model, roots: &[(TargetId, Key)], most: u64) -> Result<Counted, Trouble> {
-    let mut count = Count { model, open: Vec::new(), counted: Counted::default(), seen: HashSet::new() };
+/// Counts what hangs on removed rows, to the end or until there are more than `most`, or something may refuse. Reads `page` keys at a time.
+pub(crate) async fn count(model: &Model, roots: &[(TargetId, Key)], (most, page): (u64, usize)) -> Result<Counted, Trouble> {
+    let mut count = Count { model, page: page.max(1), open: Vec::new(), counted: Counted::default(), seen: HashSet::new() };
     for (target, key) in roots {
         count.ask(*target, vec![key.clone()], |edge| edge.origin != Origin::Native);
     }
@@ -107,14 +106,14 @@ impl Count<'_> {
     /// Counts a page of rows that have children of their own, and asks for these.
     async fn descend(&mut self, open: Open) -> Result<(), SinkError> {
         let mut rows = self.page(&open).await?;
-        if rows.len() > PAGE {
+        if rows.len() > self.page {
             if open.keys.len() > 1 {
                 let (first, rest) = open.keys.split_at(open.keys.len() / 2);
                 let part = |keys: &[Key]| Open { edge: open.edge, keys: keys.to_vec(), after: None };
                 self.open.extend([part(rest), part(first)]);
                 return Ok(());
             }
-            rows.truncate(PAGE);
+            rows.truncate(self.page);
             let after = rows.last().map(|row| row.key.clone());
             self.open.push(Open { edge: open.edge, keys: open.keys, after });
         }
@@ -143,7 +142,7 @@ impl Count<'_> {
         let order = &self.model.graph.node(edge.child).key;
         let page = Page { order, after: open.after.as_ref().map(Key::parts) };
         let read = |selection: &Selection<'_>, dialect| statement::page(dialect, selection, &page);
-        let rows = self.read(open, PAGE + 1, read).await?;
+        let rows = self.read(open, self.page.saturating_add(1), read).await?;
         child_rows(self.model, edge, rows)
     }
 

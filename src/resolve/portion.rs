@@ -43,7 +43,7 @@ async fn read_share(
         return Ok(());
     };
     loop {
-        let mut rows = read_children(model, sessions, &need, (true, most + 1)).await?;
+        let mut rows = read_children(model, sessions, &need, (true, most.saturating_add(1))).await?;
         if rows.len() > most {
             if let Some((first, rest)) = halve(&need) {
                 expansion.leave(need.edge, &rest);

@@ -246,12 +246,20 @@ pub(crate) fn word<T: Clone>(
     meaning
 }
 
+/// The largest count: what JSON's readers and the databases agree on, as the JSON Schema says.
+const MOST: u64 = 9_007_199_254_740_991;
+
 /// A whole number above zero.
 pub(crate) fn count(node: &Node<'_>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<u64> {
     let digits = match &node.value {
-        Value::Number(written) if written.bytes().all(|b| b.is_ascii_digit()) => written.parse().ok(),
+        Value::Number(written) if written.bytes().all(|b| b.is_ascii_digit()) => Some(written.parse().unwrap_or(u64::MAX)),
         Value::Number(_) | Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
     };
+    if digits.is_some_and(|number| number > MOST) {
+        let problem = Diagnostic::error("bad-number", node.spot, format!("{what} must be no more than {MOST}"));
+        problems.push(problem.hint("a limit is there to be met: it may be large, and not without end"));
+        return None;
+    }
     let number = digits.filter(|number| *number > 0);
     if number.is_none() {
         let problem = Diagnostic::error("bad-number", node.spot, format!("{what} must be a whole number above zero"));

@@ -294,9 +294,16 @@ pub(crate) struct Selection<'a> {
     pub(crate) limit: usize,
 }
 
+impl Selection<'_> {
+    /// The limit as a database counts: to 2^63 - 1, which is as good as none.
+    fn limit(&self) -> i64 {
+        i64::try_from(self.limit).unwrap_or(i64::MAX)
+    }
+}
+
 /// Reads rows by a list of values: the columns asked for, then the row's version.
 pub(crate) fn select(dialect: Dialect, selection: &Selection<'_>) -> Option<Statement> {
-    let Selection { table, by, keys, when, read, lock, limit } = selection;
+    let Selection { table, by, keys, when, read, lock, limit: _ } = selection;
     let keys = fitting(dialect, table, by, keys);
     if keys.is_empty() {
         return None;
@@ -312,12 +319,13 @@ pub(crate) fn select(dialect: Dialect, selection: &Selection<'_>) -> Option<Stat
     let when = conditions(&mut builder, when);
     let lock = if *lock && dialect == Dialect::Postgres { " FOR UPDATE OF t" } else { "" };
     let sql = format!(
-        "SELECT {} FROM {} {} {} AS t ON {}{when} LIMIT {limit}{lock}",
+        "SELECT {} FROM {} {} {} AS t ON {}{when} LIMIT {}{lock}",
         shown.join(", "),
         listed.from,
         listed.join,
         table.quoted,
         on.join(" AND "),
+        selection.limit(),
     );
     Some(builder.done(format!("reading rows of {}", table.table_name()), sql))
 }

@@ -175,6 +175,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("negative limit", "rows_per_event: 500", "rows_per_event: -5", "bad-number@52"),
     ("limit with separators", "rows_per_event: 500", "rows_per_event: 5_000", "bad-number@52"),
     ("limit in quotes", "rows_per_event: 500", "rows_per_event: \"500\"", "bad-number@52"),
+    ("limit above what databases count", "rows_per_event: 500", "rows_per_event: 9007199254740992", "bad-number@52"),
     ("limit too large to count", "rows_per_event: 500", "rows_per_event: 99999999999999999999", "bad-number@52"),
     ("window of no length", "per: 5m", "per: 0s", "bad-duration@53"),
     ("window without a count", "count: 2000, ", "", "missing-key@53"),

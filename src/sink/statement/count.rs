@@ -17,7 +17,7 @@ pub(crate) struct Page<'a> {
 /// How many rows carry the values, counted up to the selection's limit: one row with the number.
 pub(crate) fn number(dialect: Dialect, selection: &Selection<'_>) -> Option<Statement> {
     let (builder, from) = matching(dialect, selection)?;
-    let sql = format!("SELECT CAST(count(*) AS text) FROM (SELECT 1 FROM {from} LIMIT {}) AS counted", selection.limit);
+    let sql = format!("SELECT CAST(count(*) AS text) FROM (SELECT 1 FROM {from} LIMIT {}) AS counted", selection.limit());
     Some(builder.done(format!("counting rows of {}", selection.table.table_name()), sql))
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn page(dialect: Dialect, selection: &Selection<'_>, page: &Page<'_>)
         shown.join(", "),
         behind.unwrap_or_default(),
         order.join(", "),
-        selection.limit
+        selection.limit()
     );
     Some(builder.done(format!("reading rows of {}", table.table_name()), sql))
 }

@@ -72,7 +72,7 @@ impl<'a> Driver<'a> {
         let keep = Duration::from_secs(3600);
         let rows_per_portion = if schema.fixed_keys { rng.usize(1..4) } else { 5_000 };
         let rows_per_transaction = if schema.fixed_keys { rows_per_portion } else { 50_000 };
-        let engine = Engine { rows_per_transaction, rows_per_portion, ..Engine::new(model, owner, keep) };
+        let engine = Engine { rows_per_transaction, rows_per_portion, keys_per_page: rows_per_portion, ..Engine::new(model, owner, keep) };
         let partitions: BTreeSet<TopicPartition> = Feed::partitions(schema).into_iter().collect();
         let epochs = if rng.bool() { Some(take(&engine, partitions.iter()).await?.0) } else { None };
         let (dice, may_die) = (rng.fork(), epochs.is_some());
