@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Format;
-use super::shared::{Allowed, Global, bar, counted, failed, runtime, wrapped};
+use super::shared::{Allowed, Global, MOST_SAMPLED, bar, counted, failed, runtime, wrapped};
 use crate::config::Config;
 use crate::error::Exit;
 use crate::grants;
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "entail", requires = "grants")]
     role: String,
     /// With `--connect`: rows of each child and records of each topic to look at; 0 for none.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(..=MOST_SAMPLED))]
     sample: u64,
     #[command(flatten)]
     allowed: Allowed,

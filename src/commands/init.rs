@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Format;
-use super::shared::{Global, bar, counted, failed, runtime};
+use super::shared::{Global, MOST_SAMPLED, bar, counted, failed, runtime};
 use crate::config::{self, Config};
 use crate::databases::Databases;
 use crate::error::{Exit, chain};
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     mine: bool,
     /// With `--mine`: rows of each table to look at.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(..=MOST_SAMPLED))]
     sample: u64,
     /// Propose also native foreign keys within a service, which its database enforces itself. They are proposed anyway if there is one
     /// database only.

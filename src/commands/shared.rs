@@ -135,6 +135,9 @@ impl Start {
     }
 }
 
+/// Rows, or records, that a person may ask to look at.
+pub(super) const MOST_SAMPLED: u64 = 1_000_000_000;
+
 /// What a person allows although `check` calls it an error.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Allowed {

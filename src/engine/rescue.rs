@@ -293,3 +293,94 @@ async fn put_back(job: &mut Job<'_>, mut rescued: Vec<Taken>, cascades: &[String
     }
     Ok(databases)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Cell;
+
+    fn value(target: u32, text: &str) -> (TargetId, Key) {
+        (TargetId(target), Key::from_cells([&Cell::Value(text.to_owned())]).expect("a value"))
+    }
+
+    /// A removed row, known by a value of target 1, that was touched because of these parents.
+    fn taken(known_by: &str, because: Option<&[(TargetId, Key)]>) -> Taken {
+        let row = Archived {
+            id: 1,
+            cascade: "c".to_owned(),
+            entity: "shop.lines".to_owned(),
+            reference: "line_order".to_owned(),
+            is_removed: true,
+            key: Some(value(1, known_by).1),
+            columns: String::new(),
+            image: String::new(),
+            after: None,
+        };
+        let because = because.map(<[_]>::to_vec);
+        Taken {
+            database: DatabaseId(0),
+            entity: EntityId(1),
+            row,
+            values: vec![value(1, known_by)],
+            because,
+            needs: Vec::new(),
+            had: BTreeMap::new(),
+        }
+    }
+
+    fn found(living: &[(TargetId, Key)], present: &[(TargetId, Key)]) -> Found {
+        Found { present: present.iter().cloned().collect(), living: living.iter().cloned().collect() }
+    }
+
+    /// Those that come back, those that lack a parent, and the orphans.
+    fn judged(all: Vec<Taken>, found: &Found) -> (Vec<String>, Vec<String>, BTreeMap<String, u64>) {
+        let names = |rows: Vec<Taken>| rows.into_iter().map(|one| one.row.key.expect("a key").to_string()).collect();
+        let Rescued { rows, lost, orphaned } = rescued(all, found);
+        (names(rows), names(lost), orphaned)
+    }
+
+    #[test]
+    fn h47_a_row_comes_back_if_every_parent_that_it_was_touched_for_lives_or_comes_back() {
+        let order = [value(0, "10")];
+        let both = [value(0, "10"), value(0, "20")];
+        let below = [value(1, "a")];
+        let all = || vec![taken("b", Some(&below)), taken("a", Some(&order)), taken("c", Some(&both)), taken("d", None)];
+        assert_eq!(judged(all(), &found(&order, &[])).0, ["a", "b"], "one of the parents of c is gone, and of d nobody knows");
+        assert_eq!(judged(all(), &found(&both, &[])).0, ["a", "c", "b"]);
+        assert!(judged(all(), &found(&[], &both)).0.is_empty(), "they are there, but were taken by the same cascade");
+        // A row that was only changed brings nobody back.
+        let mut changed = taken("a", Some(&order));
+        changed.row.is_removed = false;
+        assert_eq!(judged(vec![changed, taken("b", Some(&below))], &found(&order, &[])).0, ["a"]);
+    }
+
+    #[test]
+    fn h47_a_row_that_needs_another_parent_waits_for_it_and_takes_along_what_hangs_on_it() {
+        let order = [value(0, "10")];
+        let needing = |parent| Taken { needs: vec![parent], ..taken("a", Some(&order)) };
+        let below = || taken("b", Some(&[value(1, "a")]));
+        let (rows, lost, _) = judged(vec![needing(value(2, "x")), below()], &found(&order, &[]));
+        assert_eq!((rows, lost), (vec![], vec!["a".to_owned()]));
+        let living = [value(0, "10"), value(2, "x")];
+        assert_eq!(judged(vec![needing(value(2, "x")), below()], &found(&living, &[])).0, ["a", "b"]);
+        assert_eq!(judged(vec![needing(value(1, "a"))], &found(&order, &[])).0, ["a"], "it is its own parent");
+        assert_eq!(judged(vec![needing(value(1, "b")), below()], &found(&order, &[])).0, ["a", "b"], "they are each other's");
+    }
+
+    #[test]
+    fn h47_a_row_that_lacks_a_parent_without_which_it_lives_is_told_as_an_orphan() {
+        let order = [value(0, "10")];
+        let had = |known_by, parent| Taken { had: BTreeMap::from([("line_thing".to_owned(), parent)]), ..taken(known_by, Some(&order)) };
+        let orphaned = |parents: [(TargetId, Key); 2], found: &Found| {
+            let [first, second] = parents;
+            let (rows, _, orphaned) = judged(vec![had("a", first), had("b", second)], found);
+            assert_eq!(rows, ["a", "b"]);
+            orphaned
+        };
+        let gone = || value(2, "x");
+        assert_eq!(orphaned([gone(), gone()], &found(&order, &[])), BTreeMap::from([("line_thing".to_owned(), 2)]));
+        assert_eq!(orphaned([gone(), value(2, "y")], &found(&order, &[value(2, "y")])), BTreeMap::from([("line_thing".to_owned(), 1)]));
+        assert_eq!(orphaned([gone(), gone()], &found(&order, &[gone()])), BTreeMap::new());
+        assert_eq!(orphaned([value(1, "b"), value(1, "a")], &found(&order, &[])), BTreeMap::new(), "each returns");
+    }
+}

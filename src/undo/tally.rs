@@ -103,3 +103,93 @@ pub(super) fn again(first: Vec<(String, Tally)>, second: Vec<(String, Tally)>) -
     second.into_iter().for_each(|(entity, tally)| tables.add(entity, tally));
     tables.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::page::is_done;
+    use super::*;
+
+    fn row(is_removed: bool) -> Archived {
+        Archived {
+            id: 1,
+            cascade: "c".to_owned(),
+            entity: "shop.orders".to_owned(),
+            reference: "order_customer".to_owned(),
+            is_removed,
+            key: crate::value::Key::from_cells([&crate::value::Cell::Value("10".to_owned())]),
+            columns: String::new(),
+            image: String::new(),
+            after: None,
+        }
+    }
+
+    fn counted(verdicts: &[Verdict], policy: OnConflict) -> Tally {
+        let mut tally = Tally::default();
+        verdicts.iter().for_each(|verdict| tally.count(&row(true), verdict, policy));
+        tally
+    }
+
+    #[test]
+    fn h92_every_verdict_is_counted_as_what_is_done_about_it() {
+        use Verdict::{Already, Insert, Lost, Newer, SetBack, SetBackInPlace, Superseded};
+        let set_back = || Tally { set_back: 1, ..Tally::default() };
+        let told = |why: &str| Tally { conflicts: 1, told: vec![("10".to_owned(), why.to_owned())], ..Tally::default() };
+        let cases = [
+            (Insert, Tally { inserted: 1, ..Tally::default() }, true),
+            (SetBack(vec![1]), set_back(), true),
+            (SetBackInPlace(vec![1]), set_back(), true),
+            (Already, Tally { already: 1, ..Tally::default() }, true),
+            (Superseded, Tally { superseded: 1, ..Tally::default() }, true),
+            (Newer(vec![1]), told("a newer row has its key"), false),
+            (Lost("the row is gone"), told("the row is gone"), false),
+        ];
+        for policy in [OnConflict::Fail, OnConflict::Skip] {
+            for (verdict, expected, done) in &cases {
+                assert_eq!(&counted(std::slice::from_ref(verdict), policy), expected, "{verdict:?}");
+                assert_eq!(is_done(verdict, policy), *done, "{verdict:?}");
+            }
+        }
+        let overwritten = Tally { overwritten: 1, ..Tally::default() };
+        assert_eq!(counted(&[Newer(vec![1])], OnConflict::Overwrite), overwritten);
+        assert!(is_done(&Newer(vec![1]), OnConflict::Overwrite) && !is_done(&Lost("gone"), OnConflict::Overwrite));
+        let mut changed = Tally::default();
+        changed.count(&row(false), &Newer(vec![1]), OnConflict::Fail);
+        assert_eq!(changed, told("it was changed since"));
+    }
+
+    #[test]
+    fn counts_of_pages_and_of_both_passes_add_up() {
+        let page = Tally {
+            inserted: 1,
+            set_back: 2,
+            already: 4,
+            superseded: 8,
+            overwritten: 16,
+            conflicts: 32,
+            refused: 64,
+            differing: 128,
+            told: vec![("10".to_owned(), "why".to_owned())],
+        };
+        let mut tables = Tables::default();
+        tables.add("shop.orders".to_owned(), page.clone());
+        tables.add("shop.orders".to_owned(), page.clone());
+        tables.add("shop.lines".to_owned(), page.clone());
+        assert_eq!((tables.written(), tables.looked_at()), (3 * 19, 3 * 63));
+        let orders = tables.0.first().expect("the orders").1.clone();
+        assert_eq!((orders.inserted, orders.set_back, orders.already, orders.superseded), (2, 4, 8, 16));
+        assert_eq!((orders.overwritten, orders.conflicts, orders.refused, orders.differing, orders.told.len()), (32, 64, 128, 256, 2));
+        let (first, second) = (vec![("shop.orders".to_owned(), page.clone())], vec![("shop.orders".to_owned(), page)]);
+        let both = again(first, second).pop().expect("the orders").1;
+        assert_eq!((both.inserted, both.conflicts, both.refused, both.told.len()), (2, 32, 64, 1), "the second pass looked at them again");
+    }
+
+    #[test]
+    fn only_some_conflicts_are_told_one_by_one() {
+        let many = vec![Verdict::Lost("the row is gone"); TOLD + 1];
+        let tally = counted(&many, OnConflict::Skip);
+        assert_eq!((tally.conflicts, tally.told.len()), (TOLD as u64 + 1, TOLD));
+        let mut twice = tally.clone();
+        twice.add(tally);
+        assert_eq!((twice.conflicts, twice.told.len()), (2 * (TOLD as u64 + 1), TOLD));
+    }
+}
