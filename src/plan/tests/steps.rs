@@ -36,7 +36,7 @@ fn h24_what_two_roots_do_to_the_same_columns_of_one_row_is_written_at_once() {
     let both = (0, false, 2, names(&["state"]));
     let set = || OnDelete::Set([("state".to_owned(), Some("closed".to_owned()))].into());
     let (_, plan) = of_two_roots(vec![edge("owner", (1, "owner"), 0, set()), edge("worker", (1, "worker"), 0, set())]);
-    assert_eq!(changes(&plan), [both.clone()]);
+    assert_eq!(changes(&plan), [both]);
     // One reads what the other writes.
     let (_, plan) = of_two_roots(vec![let_go("owner", &["worker"]), let_go("worker", &["worker"])]);
     assert_eq!(changes(&plan), [(0, false, 2, names(&["worker"]))]);
