@@ -4,21 +4,13 @@ use std::collections::BTreeMap;
 
 use entail::engine::{Authority, Batch, Counted, Extent, Portion, Retry};
 
+use crate::large::LEVELS;
 use crate::support::world::*;
 
-const RULES: &str = "
-version: 1
-mode: enforce
-entities:
-  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
-  - { name: shop.order, table: orders, key: id, topic: shop.orders }
-  - { name: shop.line, table: lines, key: [order_id, number] }
-references:
-  - { name: order_customer, child: shop.order, columns: customer, parent: crm.customer, on_delete: cascade }
-  - { name: order_parent, child: shop.order, columns: parent, parent: shop.order, on_delete: cascade }
-  - { name: line_order, child: shop.line, columns: order_id, parent: shop.order, on_delete: cascade }
-limits: { rows_per_event: 1000, rows: { count: 1000, per: 10m } }
-";
+/// Roots are large from three rows on, and within their limits.
+fn rules() -> String {
+    LEVELS.replace("rows_per_event: 130", "rows_per_event: 1000")
+}
 
 /// Customer 3 has five orders, of which three are each other's parents; two more hang on those. Each of the seven has three lines.
 async fn shop(postgres: bool, rules: &str) -> World {
@@ -64,7 +56,7 @@ fn told(rows: &[(&str, u64)]) -> BTreeMap<String, u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn h79_a_count_in_pages_of_any_size_is_the_same() {
     for postgres in [false, true] {
-        let mut world = shop(postgres, RULES).await;
+        let mut world = shop(postgres, &rules()).await;
         for page in [1, 2, 3, 4, 5, 7, 20, 21, 10_000] {
             let counted = counted(&mut world, page, u64::MAX).await;
             assert_eq!((counted.rows(), counted.is_over, counted.refusal), (28, false, None), "postgres: {postgres}, {page}");
@@ -78,7 +70,7 @@ async fn h79_a_count_in_pages_of_any_size_is_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn h79_a_count_ends_above_the_most_and_not_at_it() {
     for postgres in [false, true] {
-        let mut world = shop(postgres, RULES).await;
+        let mut world = shop(postgres, &rules()).await;
         for page in [2, 10_000] {
             let exact = counted(&mut world, page, 28).await;
             assert_eq!((exact.rows(), exact.is_over), (28, false), "postgres: {postgres}, {page}");
@@ -95,7 +87,7 @@ async fn h79_a_count_leaves_out_what_is_in_shadow_or_stays_and_ends_at_what_refu
     for postgres in [false, true] {
         for page in [1, 10_000] {
             let of_lines = |action: &str| {
-                RULES.replace(
+                rules().replace(
                     "columns: order_id, parent: shop.order, on_delete: cascade",
                     &format!("columns: order_id, parent: shop.order, {action}"),
                 )
@@ -117,7 +109,7 @@ async fn h79_a_count_leaves_out_what_is_in_shadow_or_stays_and_ends_at_what_refu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_count_names_no_reference_without_rows() {
-    let mut world = shop(true, RULES).await;
+    let mut world = shop(true, &rules()).await;
     sql(&world.shop, "DELETE FROM lines; UPDATE orders SET parent = NULL").await;
     let counted = counted(&mut world, 10_000, u64::MAX).await;
     assert_eq!(by_name(&world, &counted), told(&[("order_customer", 5)]));
@@ -130,7 +122,7 @@ async fn h79_what_is_too_large_to_be_read_is_counted_for_its_release() {
     for postgres in [false, true] {
         let numbers = format!("WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < {})", MANY + 2);
         let more = format!("{numbers} INSERT INTO lines SELECT 100, i, '' FROM n;");
-        let mut world = shop_with(postgres, RULES, &more).await;
+        let mut world = shop_with(postgres, &rules(), &more).await;
         let over = counted(&mut world, 10_000, 1000).await;
         assert!(over.is_over);
         let pending = world.pending().await.pop().expect("a pending root");

@@ -7,7 +7,7 @@ use crate::support::wait::wait_for;
 use crate::support::worker::{DEADLINE, Shop};
 use crate::support::world::*;
 
-const LEVELS: &str = "
+pub(crate) const LEVELS: &str = "
 version: 1
 mode: enforce
 entities:
