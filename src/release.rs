@@ -104,3 +104,64 @@ pub async fn rehearse(engine: &Engine, reference: &str, progress: &(dyn Fn(u64) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::change::{Position, TopicPartition};
+    use crate::engine::{Cascade, CascadeLine, Waiting};
+    use crate::graph::TargetId;
+    use crate::ledger::PendingKind;
+    use crate::value::{Cell, Key};
+
+    fn parked(id: &str, reason: &str, detail: &str) -> Pending {
+        let at = Position { partition: TopicPartition { topic: "crm.customers".into(), partition: 0 }, offset: 5 };
+        Pending {
+            entity: "crm.customers".to_owned(),
+            columns: vec!["id".to_owned()],
+            key: Key::from_cells([&Cell::Value(id.to_owned())]).expect("a value"),
+            reason: reason.to_owned(),
+            detail: detail.to_owned(),
+            kind: PendingKind::Gone,
+            cause: at,
+            partition_known: true,
+            source: None,
+            beside: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn h81_a_rehearsal_adds_up_what_every_page_would_have_done() {
+        let root = parked("1", "latch", "reference:order_customer");
+        let line = |rows| CascadeLine { entity: "shop.orders".to_owned(), reference: "order_customer".to_owned(), action: "deleted", rows };
+        let lines = vec![line(2), line(3)];
+        let cascade = Cascade { id: "c".to_owned(), entity: root.entity.clone(), key: root.key.clone(), cause: root.cause.clone(), lines };
+        let waiting = Waiting { pending: parked("9", "wait", ""), target: TargetId(0), seen: BTreeSet::new(), looked_up_at: None };
+        let page = Report {
+            spared: 2,
+            waiting: vec![waiting],
+            rows: [("order_customer".to_owned(), 5)].into(),
+            cascades: vec![cascade],
+            parked: vec![
+                parked("2", "rows-per-event", "order_customer"),
+                parked("3", "restrict", "invoice_customer"),
+                parked("4", "restrict", "invoice_customer"),
+                parked("5", "restrict", "contract_customer"),
+                parked("9", "wait", ""),
+            ],
+            ..Report::default()
+        };
+        let mut rehearsal = Rehearsal::default();
+        for _ in 0..2 {
+            let large: Vec<String> = rehearsal.add(&page).iter().map(|root| root.key.to_string()).collect();
+            assert_eq!(large, ["2"], "the root that is too large to be read is counted otherwise");
+        }
+        assert_eq!((rehearsal.spared, rehearsal.waiting), (4, 2));
+        assert_eq!(rehearsal.rows, [("order_customer".to_owned(), 10)].into());
+        assert_eq!(rehearsal.tables, [(("shop.orders".to_owned(), "deleted"), 10)].into());
+        let stays = [("restrict, invoice_customer".to_owned(), 4), ("restrict, contract_customer".to_owned(), 2)];
+        assert_eq!(rehearsal.parked, stays.into(), "what waits is told once");
+    }
+}

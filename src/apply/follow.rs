@@ -260,3 +260,70 @@ async fn read(
     let rows = session.query(&statement).await?;
     Ok(rows.iter().filter_map(|row| Some(bound.table.image(&read, row.get(..read.len())?))).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Origin, TargetId};
+    use crate::rules::{Mode, OnDelete};
+    use crate::value::Cell;
+
+    const ITEMS: EntityId = EntityId(1);
+    const BY: EdgeId = EdgeId(0);
+
+    fn key(text: &str) -> Key {
+        Key::from_cells([&Cell::Value(text.to_owned())]).expect("a value")
+    }
+
+    /// `items.order_id` follows `orders.id` by a native key.
+    fn edge(native_update: OnUpdate) -> Edge {
+        Edge {
+            name: "native:shop.items_order".to_owned(),
+            child: ITEMS,
+            columns: vec!["order_id".to_owned()],
+            target: TargetId(0),
+            when: Vec::new(),
+            on_delete: OnDelete::Cascade,
+            on_update: OnUpdate::NoAction,
+            mode: Mode::Enforce,
+            archive: true,
+            origin: Origin::Native,
+            native_delete: None,
+            native_update,
+        }
+    }
+
+    fn parent(after: &str, is_first: bool) -> Parent {
+        Parent { root: RootId(0), after: vec![Some(after.to_owned())], through: BTreeSet::new(), is_first }
+    }
+
+    #[test]
+    fn h64_a_row_hears_of_each_value_once_and_of_no_more_than_a_bound() {
+        let (mut changes, edge, row) = (Changes::default(), edge(OnUpdate::Cascade), || (ITEMS, key("7")));
+        let mut hear = |after: &str| changes.follow(row(), (BY, &edge), &key("1"), &parent(after, true));
+        assert!(hear("2"), "it follows");
+        assert!(!hear("2"), "and has heard of that");
+        // A circle of native keys in which no value comes to rest.
+        let heard = (3..100).filter(|after| hear(&after.to_string())).count();
+        assert_eq!(heard, usize::try_from(NEWS).expect("few") - 1);
+        assert_eq!(
+            changes.key_after(ITEMS, &["order_id".to_owned()], &key("7")),
+            Some(vec!["99".to_owned()]),
+            "the last value is known still"
+        );
+    }
+
+    #[test]
+    fn h64_what_a_native_key_writes_is_known_only_if_it_follows_and_its_parent_goes_first() {
+        let after = |native_update, is_first| {
+            let mut changes = Changes::default();
+            changes.follow((ITEMS, key("7")), (BY, &edge(native_update)), &key("1"), &parent("2", is_first));
+            let change = &changes.rows[&(ITEMS, key("7"))];
+            (change.columns["order_id"].clone(), change.natively.get("order_id").cloned(), change.is_planned)
+        };
+        let text = || Some("2".to_owned());
+        assert_eq!(after(OnUpdate::Cascade, true), (text(), Some(text()), false));
+        assert_eq!(after(OnUpdate::Cascade, false), (text(), None, false));
+        assert_eq!(after(OnUpdate::SetNull, true), (None, Some(None), false), "NULL, or what only the database knows");
+    }
+}

@@ -55,3 +55,44 @@ impl Room {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Scope;
+
+    const ROOT: RootId = RootId(0);
+    const ORDERS: EdgeId = EdgeId(0);
+    const ITEMS: EdgeId = EdgeId(1);
+
+    fn room(rows_per_event: u64, window: &[(EdgeId, u64)], most: usize) -> Room {
+        let (released, latched) = (BTreeMap::new(), BTreeSet::new());
+        let window = window.iter().copied().collect();
+        let bounds = Bounds { rows_per_event, released, latched, window, scope: Scope::Enforced, is_dry: false };
+        Room { bounds, edges: BTreeMap::new(), taken: BTreeMap::new(), most }
+    }
+
+    /// What taking one row after the other comes to.
+    fn taken(room: &mut Room, rows: &[(RootId, EdgeId)]) -> Vec<Result<(), Limit>> {
+        rows.iter().map(|(root, edge)| room.take(*root, *edge)).collect()
+    }
+
+    #[test]
+    fn h79_rows_that_follow_go_through_every_limit_and_end_at_it_exactly() {
+        let rows = [(ROOT, ORDERS); 3];
+        let over = |limit| vec![Ok(()), Ok(()), Err(limit)];
+        assert_eq!(taken(&mut room(2, &[], 9), &rows), over(Limit::RowsPerEvent), "of one event");
+        assert_eq!(taken(&mut room(9, &[(ORDERS, 2), (ITEMS, 0)], 9), &rows), over(Limit::Rows), "of the window");
+        assert_eq!(taken(&mut room(9, &[], 2), &rows), over(Limit::RowsPerEvent), "of the transaction");
+        let mut two = room(1, &[], 9);
+        assert_eq!(taken(&mut two, &[(ROOT, ORDERS), (RootId(1), ORDERS)]), [Ok(()), Ok(())], "each event has its own");
+        assert_eq!(two.rows(), 7, "and what is left of the transaction is known");
+    }
+
+    #[test]
+    fn h81_a_released_reference_lets_its_rows_follow_but_none_of_another() {
+        let released = || Room { bounds: Bounds { released: [(ORDERS, 3)].into(), ..room(1, &[], 9).bounds }, ..room(1, &[], 9) };
+        assert_eq!(taken(&mut released(), &[(ROOT, ORDERS); 4]), [Ok(()), Ok(()), Ok(()), Err(Limit::RowsPerEvent)]);
+        assert_eq!(taken(&mut released(), &[(ROOT, ORDERS), (ROOT, ITEMS)]), [Ok(()), Err(Limit::RowsPerEvent)]);
+    }
+}

@@ -91,6 +91,15 @@ mod tests {
     }
 
     #[test]
+    fn the_quickest_question_says_how_far_a_clock_is_ahead_and_how_sure_that_is() {
+        assert_eq!(best(&[(0, 90, 100), (200, 1_206, 210), (300, 900, 360)]), Clock { ahead: 1_001, error: 7, grain: 0 });
+        assert_eq!(best(&[]), Clock { ahead: 0, error: 0, grain: 0 });
+        let (here, there) = (Clock { ahead: 0, error: 3, grain: 0 }, Clock { ahead: 1_000, error: 4, grain: 0 });
+        assert_eq!((here.by(&there, 5_000), there.by(&here, 5_000)), (6_000, 4_000));
+        assert_eq!((here.earliest_by(&there, 5_000), there.earliest_by(&here, 5_000)), (5_993, 3_993));
+    }
+
+    #[test]
     fn moments_in_whole_seconds_are_found_by_finer_ones() {
         let (seconds, fine) = (Clock { ahead: 0, error: 0, grain: 1_000_000 }, Clock { ahead: 0, error: 0, grain: 0 });
         // At 10.7 a row went; what began at it at 10.9 is noted as 10.

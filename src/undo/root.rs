@@ -193,3 +193,37 @@ pub struct RootBack {
     /// It is back, or would be; or why not.
     pub result: Result<(), String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::TopicPartition;
+    use crate::value::Cell;
+
+    fn at(offset: i64) -> Position {
+        Position { partition: TopicPartition { topic: "crm.customers".into(), partition: 0 }, offset }
+    }
+
+    /// Where a root's row may stand, if it went by the records at these offsets.
+    fn looked_for(cause: i64, last: i64, source: Option<&str>) -> Vec<i64> {
+        let root = MissingRoot {
+            entity: "crm.customers".to_owned(),
+            columns: vec!["id".to_owned()],
+            key: Key::from_cells([&Cell::Value("1".to_owned())]).expect("a value"),
+            cause: at(cause).to_string(),
+            last: at(last).to_string(),
+            source: source.map(str::to_owned),
+            moved: false,
+        };
+        assert!(root.positions().iter().all(|position| position.partition == at(0).partition));
+        root.positions().iter().map(|position| position.offset).collect()
+    }
+
+    #[test]
+    fn a_roots_row_is_looked_for_in_its_last_record_its_cause_and_what_stands_before_them() {
+        assert_eq!(looked_for(5, 9, Some("postgres:10")), [9, 8, 5, 4]);
+        assert_eq!(looked_for(8, 9, Some("postgres:10")), [9, 8, 7], "each once");
+        assert_eq!(looked_for(5, 9, None), [9, 8], "without a position the cause may tell of another row");
+        assert_eq!(looked_for(0, 0, Some("postgres:10")), [0], "nothing stands before the first record");
+    }
+}

@@ -1,6 +1,6 @@
 //! Canonical texts, and which column types may be compared.
 
-use super::{ColumnType, Comparability, IntType, ValueError, comparable};
+use super::{ColumnType, Comparability, IntType, ValueError, can_hold, comparable};
 
 const I64: ColumnType = ColumnType::Int(IntType { bits: 64, unsigned: false });
 const U64: ColumnType = ColumnType::Int(IntType { bits: 64, unsigned: true });
@@ -40,6 +40,7 @@ fn canonical_texts_of_databases_and_rules() {
         (ColumnType::Timestamp { precision: 6 }, "2018-06-20 15:13:16.945104", "2018-06-20 15:13:16.945104"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03.5+02", "2018-06-20 13:37:03.5+00"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03-00:30:15", "2018-06-20 16:07:18+00"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:59:59+15:59:59", "2018-06-20 00:00:00+00"),
     ];
     for (kind, text, canonical) in good {
         assert_eq!(kind.canonical(text).as_deref(), Ok(canonical), "{kind:?} {text}");
@@ -73,6 +74,10 @@ fn canonical_texts_of_databases_and_rules() {
         (ColumnType::Timestamp { precision: 6 }, "2018-06-20 15:37:03+02"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+16"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+00:00:60"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:60:03+00"),
+        (ColumnType::Time { precision: 6 }, "04:60:11"),
+        (ColumnType::Time { precision: 6 }, "04:05:60"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+01:60"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+01:00:60"),
     ];
@@ -130,6 +135,35 @@ fn h56_a_child_may_not_have_a_coarser_equality() {
         if expected != No {
             assert!(parent.is_key_type() && child.is_key_type());
         }
+    }
+}
+
+#[test]
+fn h56_a_column_holds_the_numbers_of_its_own_width_and_no_other() {
+    for bits in [8_u8, 16, 24, 32, 64] {
+        let most = 1_i128 << bits;
+        for (unsigned, least, greatest) in [(true, 0, most - 1), (false, -(most / 2), most / 2 - 1)] {
+            let kind = ColumnType::Int(IntType { bits, unsigned });
+            let holds: Vec<bool> =
+                [least - 1, least, greatest, greatest + 1].iter().map(|number| can_hold(&kind, &number.to_string())).collect();
+            assert_eq!(holds, [false, true, true, false], "{kind:?}");
+        }
+    }
+    assert!(!can_hold(&I64, "one") && !can_hold(&I64, "1.0"));
+    for text in [ColumnType::Text, ColumnType::Char] {
+        assert!(can_hold(&text, "a") && !can_hold(&text, "a\0"), "{text:?}");
+    }
+    assert!(can_hold(&decimal(2), "1.00") && can_hold(&ColumnType::Other("bit".into()), "1"));
+}
+
+#[test]
+fn h56_moments_of_one_precision_compare_and_of_fewer_digits_do_not() {
+    use ColumnType as T;
+    let kinds: [fn(u8) -> T; 3] =
+        [|precision| T::Time { precision }, |precision| T::Timestamp { precision }, |precision| T::TimestampTz { precision }];
+    for kind in kinds {
+        let found = [(3, 3), (3, 6), (6, 3)].map(|(parent, child)| comparable(&kind(parent), &kind(child)));
+        assert_eq!(found, [Comparability::Same, Comparability::Same, Comparability::No]);
     }
 }
 

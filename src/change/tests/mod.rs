@@ -3,6 +3,7 @@
 
 mod golden;
 mod keys;
+mod pairs;
 mod random;
 mod samples;
 mod values;

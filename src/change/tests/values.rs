@@ -3,7 +3,7 @@
 use super::*;
 
 /// What a value became: a canonical text, `reread` (a column that must be read from the owner), or the reason of the dead letter (a key).
-fn column(kind: &ColumnType, json: &str, schema: Option<&str>) -> String {
+pub(super) fn column(kind: &ColumnType, json: &str, schema: Option<&str>) -> String {
     let topic = spec(vec![entity("customers", &[("id", I64)], &[("x", kind.clone())])]);
     let value = with_schema(&envelope("c", "null", &format!(r#"{{"id":42,"x":{json}}}"#)), schema);
     let event = event(decode(&record(None, Some(&value)), &topic));
@@ -32,11 +32,11 @@ fn key_of(kind: &ColumnType, json: &str, schema: Option<&str>) -> Result<String,
 }
 
 /// A schema of the field `x`.
-fn field(kind: &str, name: &str) -> String {
+pub(super) fn field(kind: &str, name: &str) -> String {
     format!(r#"{{"type":"{kind}","optional":true,"name":"{name}","version":1,"field":"x"}}"#)
 }
 
-fn plain(kind: &str) -> String {
+pub(super) fn plain(kind: &str) -> String {
     format!(r#"{{"type":"{kind}","optional":true,"field":"x"}}"#)
 }
 
