@@ -4,13 +4,14 @@
 //! `statement`. Documented for operators in `migrations/`.
 
 use crate::change::SourcePosition;
-use crate::sink::statement::{Bind, Dialect};
+use crate::sink::statement::Bind;
 use crate::sink::{Database, Row, Session, SinkError, Statement};
 use crate::value::{Cell, Key};
 
 mod archive;
 mod checked;
 mod clock;
+mod expiry;
 mod known;
 mod latches;
 mod moves;
@@ -28,6 +29,7 @@ pub use archive::{
 };
 pub use checked::{Checked, checked, note_checked};
 pub use clock::{Clock, clock};
+pub use expiry::expire;
 pub use known::{Known, forget_references, known_references, note_references, promote};
 pub use latches::{EVERYTHING, GAP, Latch, PAUSE, PAUSED, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
@@ -151,32 +153,7 @@ pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError
         Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
         Err(other) => return Err(other),
     };
-    if version == "8" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
-}
-
-/// Forgets what is older than it need be: row images past their time, key changes that are done.
-///
-/// # Errors
-/// Those of the database.
-pub async fn expire(session: &mut dyn Session, dialect: Dialect, group: &str, keep: std::time::Duration) -> Result<(), SinkError> {
-    let (archived, moved) = match dialect {
-        Dialect::Postgres => (
-            "archived_at < CURRENT_TIMESTAMP - make_interval(secs => CAST(keep_seconds AS double precision))",
-            "at < CURRENT_TIMESTAMP - make_interval(secs => CAST($2 AS double precision))",
-        ),
-        Dialect::Sqlite => {
-            ("unixepoch(archived_at) < unixepoch(CURRENT_TIMESTAMP) - keep_seconds", "unixepoch(at) < unixepoch(CURRENT_TIMESTAMP) - $2")
-        }
-    };
-    let sql = format!("DELETE FROM entail_archive WHERE group_id = $1 AND {archived}");
-    session.execute(&Statement::fixed("expiring the archive", &sql, vec![text(group)])).await?;
-    // What a parked root was judged by is kept as long as the root.
-    let sql = format!(
-        "DELETE FROM entail_moves WHERE group_id = $1 AND state <> 'open' AND {moved} AND 0 = (SELECT count(*) FROM entail_pending AS p
-            WHERE p.group_id = entail_moves.group_id AND (p.entity = entail_moves.entity OR entail_moves.entity LIKE p.entity || '(%'))"
-    );
-    session.execute(&Statement::fixed("expiring key changes", &sql, vec![text(group), int(keep.as_secs())])).await?;
-    Ok(())
+    if version == "9" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
 }
 
 async fn query(session: &mut dyn Session, statement: Option<Statement>) -> Result<Vec<Row>, SinkError> {

@@ -26,6 +26,7 @@ pub mod accounts;
 pub(crate) mod attempt;
 mod awaited;
 mod ending;
+mod expiry;
 mod large;
 pub(crate) mod markers;
 pub(crate) mod outcome;
@@ -48,7 +49,7 @@ use watching::Watching;
 const RETRY_PARKED: Duration = Duration::from_secs(60);
 /// How often it is looked whether a person has decided something.
 const DECISIONS: Duration = Duration::from_secs(2);
-/// How often expired rows of the ledger are removed.
+/// How often expired rows of the ledger are removed; at the start, too, as no worker need live that long.
 const EXPIRE: Duration = Duration::from_secs(3600);
 
 /// Told what came of every batch.
@@ -123,7 +124,8 @@ pub async fn run(engine: Arc<Engine>, config: &Config, options: Options, stop: C
         watching: Watching::new(),
         retry_at: Instant::now() + RETRY_PARKED,
         mark_at: Instant::now(),
-        expire_at: Instant::now() + EXPIRE,
+        expire_at: Instant::now(),
+        expiring: None,
         decisions_at: Instant::now(),
         asking: None,
         decisions: BTreeMap::new(),
@@ -173,6 +175,7 @@ struct Worker<'a> {
     retry_at: Instant,
     mark_at: Instant,
     expire_at: Instant,
+    expiring: Option<JoinHandle<()>>,
     decisions_at: Instant,
     asking: Option<JoinHandle<waiting::Decisions>>,
     /// The last decision of people that was seen, per database.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{DECISIONS, EXPIRE, RETRY_PARKED, Worker, markers, take};
+use super::{DECISIONS, EXPIRE, RETRY_PARKED, Worker, expiry, markers, take};
 use crate::change::{self, Record, TopicPartition, TopicSpec};
 use crate::config::NewReferences;
 use crate::databases::DatabaseId;
@@ -162,7 +163,14 @@ impl Worker<'_> {
         }
         if now >= self.expire_at {
             self.expire_at = now + EXPIRE;
-            self.expire().await;
+            self.expire();
+        }
+    }
+
+    /// In a task, as a large root leaves much. One that is still under way goes on.
+    fn expire(&mut self) {
+        if self.expiring.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.expiring = Some(tokio::spawn(expiry::expire(Arc::clone(&self.shared.engine), self.shared.stop.clone())));
         }
     }
 
@@ -240,20 +248,5 @@ impl Worker<'_> {
         let has_more = !rest.is_empty();
         self.pass = has_more.then_some(Pass(rest));
         has_more
-    }
-
-    pub(super) async fn expire(&self) {
-        let engine = &self.shared.engine;
-        for id in engine.model.targets() {
-            let database = &engine.model.databases.handle(id).database;
-            let expired = async {
-                let mut session = database.begin().await?;
-                ledger::expire(session.as_mut(), database.dialect(), &engine.owner.group, engine.keep).await?;
-                session.commit().await
-            };
-            if let Err(error) = expired.await {
-                tracing::warn!(error = %chain(&error), "expired rows of the ledger could not be removed now");
-            }
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::local::Local;
 
-const RULES: &str = "
+pub(crate) const RULES: &str = "
 version: 1
 mode: enforce
 entities:
@@ -16,7 +16,7 @@ replicas:
   - { name: shop.customer_copy, of: crm.customer, table: customer_copy, columns: { id: id, name: name } }
 ";
 
-const SERVICES: [(&str, &str); 3] = [
+pub(crate) const SERVICES: [(&str, &str); 3] = [
     ("crm", "CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT)"),
     (
         "shop",

@@ -10,6 +10,7 @@ mod check;
 mod counted;
 mod demo;
 mod drill;
+mod expiry;
 mod fail_points;
 mod faults;
 mod gaps;
