@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn h81_a_rehearsal_adds_up_what_every_page_would_have_done() {
         let root = parked("1", "latch", "reference:order_customer");
-        let line = |rows| CascadeLine { entity: "shop.orders".to_owned(), reference: "order_customer".to_owned(), action: "deleted", rows };
+        let line = |rows| CascadeLine { entity: "shop.orders".to_owned(), reference: "order_customer".to_owned(), action: "delete", rows };
         let lines = vec![line(2), line(3)];
         let cascade = Cascade { id: "c".to_owned(), entity: root.entity.clone(), key: root.key.clone(), cause: root.cause.clone(), lines };
         let waiting = Waiting { pending: parked("9", "wait", ""), target: TargetId(0), seen: BTreeSet::new(), looked_up_at: None };
@@ -160,7 +160,7 @@ mod tests {
         }
         assert_eq!((rehearsal.spared, rehearsal.waiting), (4, 2));
         assert_eq!(rehearsal.rows, [("order_customer".to_owned(), 10)].into());
-        assert_eq!(rehearsal.tables, [(("shop.orders".to_owned(), "deleted"), 10)].into());
+        assert_eq!(rehearsal.tables, [(("shop.orders".to_owned(), "delete"), 10)].into());
         let stays = [("restrict, invoice_customer".to_owned(), 4), ("restrict, contract_customer".to_owned(), 2)];
         assert_eq!(rehearsal.parked, stays.into(), "what waits is told once");
     }

@@ -436,3 +436,63 @@ fn refusal(error: &UndoError) -> Option<&'static str> {
         | SinkError::Pooled { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::{Cell, Key};
+
+    fn key(text: &str) -> Key {
+        Key::from_cells([&Cell::Value(text.to_owned())]).expect("a value")
+    }
+
+    fn fault(fault: Fault) -> UndoError {
+        let source = SinkError::Database { what: "putting rows back".to_owned(), fault, detail: String::new() };
+        UndoError::Database { service: "shop".to_owned(), source }
+    }
+
+    #[test]
+    fn h92_who_is_in_the_way_is_waited_for_and_what_refuses_a_row_is_told() {
+        let refused = |kind| fault(Fault::Constraint(kind, None));
+        let swallowed = SinkError::Swallowed { what: "putting rows back".to_owned(), expected: 1, got: 0 };
+        let swallowed = UndoError::Database { service: "shop".to_owned(), source: swallowed };
+        let cases = [
+            (fault(Fault::Contention), true, None),
+            (fault(Fault::Connection), false, None),
+            (fault(Fault::Privilege), false, None),
+            (UndoError::Conflict(String::new()), false, None),
+            (refused(ConstraintKind::ForeignKey), false, Some("parent row is missing")),
+            (refused(ConstraintKind::Unique), false, Some("unique")),
+            (refused(ConstraintKind::NotNull), false, Some("NULL")),
+            (refused(ConstraintKind::Check), false, Some("check")),
+            (fault(Fault::Value), false, Some("does not fit")),
+            (swallowed, false, Some("swallows")),
+        ];
+        for (error, waits, why) in cases {
+            assert_eq!(is_contention(&error), waits, "{error}");
+            assert_eq!(refusal(&error).is_some(), why.is_some(), "{error}");
+            assert!(why.is_none_or(|why| refusal(&error).is_some_and(|told| told.contains(why))), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_root_that_is_back_is_missing_no_longer() {
+        let missing = MissingRoot {
+            entity: "crm.customer".to_owned(),
+            columns: vec!["id".to_owned()],
+            key: key("1"),
+            cause: String::new(),
+            last: String::new(),
+            source: None,
+            moved: false,
+        };
+        let back = |entity: &str, id: &str, result| Undone {
+            roots: vec![RootBack { entity: entity.to_owned(), key: key(id), result }],
+            ..Undone::default()
+        };
+        assert!(back("crm.customer", "1", Ok(())).has_row_of(&missing));
+        for other in [back("crm.member", "1", Ok(())), back("crm.customer", "2", Ok(())), back("crm.customer", "1", Err("no".to_owned()))] {
+            assert!(!other.has_row_of(&missing));
+        }
+    }
+}

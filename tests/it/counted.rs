@@ -133,5 +133,8 @@ async fn h79_what_is_too_large_to_be_read_is_counted_for_its_release() {
         let name = scope.strip_prefix("reference:").expect("a reference");
         let rehearsal = entail::release::rehearse(&world.engine, name, &|_| {}).await.expect("rehearses");
         assert_eq!(rehearsal.rows.values().sum::<u64>(), 28 + MANY, "postgres: {postgres}: {rehearsal:?}");
+        assert_eq!((rehearsal.roots, rehearsal.parked.len()), (1, 0));
+        let tables = [(("shop.line".to_owned(), "delete"), 21 + MANY), (("shop.order".to_owned(), "delete"), 7)];
+        assert_eq!(rehearsal.tables, tables.into());
     }
 }

@@ -13,12 +13,15 @@ mode: enforce
 entities:
   - { name: crm.customer, table: customers, key: id, topic: crm.main.customers }
   - { name: crm.member, table: members, key: id, topic: crm.main.members }
-  - { name: shop.order, table: orders, key: id }
+  - { name: shop.order, table: orders, key: id, topic: shop.main.orders }
   - { name: shop.visit, table: visits, key: id }
+  - { name: shop.note, table: notes, key: id }
 references:
   - { name: order_customer, child: shop.order, columns: customer_id, parent: crm.customer, on_delete: cascade }
   - { name: visit_member, child: shop.visit, columns: member, parent: crm.member, on_delete: cascade }
+  - { name: note_order, child: shop.note, columns: owner, parent: shop.order, on_delete: cascade }
 ";
+/// The reference to the other database is believed still.
 const LATCHES: &str = "SELECT scope, reason FROM entail_latches ORDER BY scope";
 const BOTH: [&str; 2] = ["reference:order_customer|source-rewound", "reference:visit_member|source-rewound"];
 const CHILDREN: &str = "SELECT 'order', id FROM orders UNION ALL SELECT 'visit', id FROM visits ORDER BY 1, 2";
