@@ -31,6 +31,7 @@ mod native_updates;
 mod newcomers;
 mod odd_tables;
 mod oracle;
+mod other_values;
 mod outages;
 mod parked;
 mod poolers;
