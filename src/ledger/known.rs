@@ -65,15 +65,15 @@ pub async fn forget_references(
     execute(session, over_list(dialect, "forgetting references", sql, vec![some(names)], vec![text(group)])).await
 }
 
-/// Ends the shadow of a new reference; `false` if it is not new.
+/// Ends the shadow of a new reference. One that is not new stays as it is.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn promote(session: &mut dyn Session, group: &str, name: &str, reason: &str) -> Result<bool, SinkError> {
+pub async fn promote(session: &mut dyn Session, group: &str, name: &str, reason: &str) -> Result<(), SinkError> {
     let sql = "UPDATE entail_references SET is_new = 0 WHERE group_id = $1 AND reference = $2 AND is_new = 1";
     let promoted = session.execute(&Statement::fixed("promoting a reference", sql, vec![text(group), text(name)])).await?;
     if promoted > 0 {
         decide(session, group, &format!("reference:{name}"), "promote", reason, "").await?;
     }
-    Ok(promoted > 0)
+    Ok(())
 }

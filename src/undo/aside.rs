@@ -44,3 +44,58 @@ impl Aside {
         rows.for_each(|(row, why)| self.put(row, why));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Cell;
+
+    /// The change of a row that has one key, or that had another before.
+    fn row(id: i64, keys: &[&str]) -> Archived {
+        let key = |text: &&str| Key::from_cells([&Cell::Value((*text).to_owned())]).expect("a value");
+        Archived {
+            id,
+            cascade: "c".to_owned(),
+            entity: "shop.orders".to_owned(),
+            reference: "order_customer".to_owned(),
+            is_removed: keys.len() < 2,
+            key: keys.first().map(key),
+            columns: String::new(),
+            image: String::new(),
+            after: keys.get(1).map(|text| (String::new(), key(text))),
+        }
+    }
+
+    fn ids(rows: &[Archived]) -> Vec<i64> {
+        rows.iter().map(|row| row.id).collect()
+    }
+
+    fn waiting() -> Aside {
+        let mut aside = Aside::default();
+        aside.put(row(9, &["1"]), "why");
+        aside.put(row(8, &["2", "3"]), "another why");
+        aside
+    }
+
+    #[test]
+    fn h92_an_older_change_waits_for_a_younger_one_of_its_row_under_either_key() {
+        let older = vec![row(7, &["1"]), row(6, &["4", "2"]), row(5, &["4"]), row(4, &["3"]), row(3, &["6"])];
+        let (goes, waits) = waiting().sift(older);
+        assert_eq!((ids(&goes), ids(&waits)), (vec![3], vec![7, 6, 5, 4]), "and so does what is behind it");
+        let other_table = Archived { entity: "shop.lines".to_owned(), ..row(2, &["1"]) };
+        assert_eq!(ids(&waiting().sift(vec![other_table]).0), [2]);
+    }
+
+    #[test]
+    fn h92_what_waits_is_tried_once_more_the_youngest_first_and_what_went_meanwhile_is_in_nobodys_way() {
+        let mut aside = waiting();
+        aside.put(row(11, &["5"]), "why");
+        let mut taken = waiting();
+        assert_eq!(aside.again(), [11, 9, 8]);
+        assert!(aside.rows.is_empty() && aside.sift(vec![row(7, &["1"])]).1.is_empty(), "nobody waits any more");
+        taken.take(&BTreeSet::from([9]));
+        assert_eq!(taken.rows, [(row(8, &["2", "3"]), "another why")]);
+        let (goes, waits) = taken.sift(vec![row(7, &["1"]), row(6, &["3"])]);
+        assert_eq!((ids(&goes), ids(&waits)), (vec![7], vec![6]));
+    }
+}

@@ -1,9 +1,11 @@
 //! References that are added to a group that runs: in shadow until a person promotes them (H78).
 
+use entail::ledger;
 use serde_json::Value;
 
 use crate::support::wait::wait_for;
 use crate::support::worker::{DEADLINE, Shop};
+use crate::support::world::{CUSTOMERS, THING_TABLES, THINGS, World, lines, sql};
 
 const NOTES: &str = "
   - { name: note_customer, child: shop.note, columns: customer_id, parent: crm.customer, on_delete: cascade }
@@ -163,4 +165,24 @@ async fn h78_a_topic_that_only_new_references_follow_is_read_from_its_end() {
     shop.bed.produce(vec![gone(4)]).await;
     run_to_end(&shop, "promoted").await;
     assert_eq!(left(&shop).await.1, [numbers(1..=3), numbers(5..=20)].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h78_a_promotion_is_one_decision_and_of_what_is_not_new_none() {
+    for postgres in [true, false] {
+        let world = World::new(postgres, CUSTOMERS, THING_TABLES, THINGS).await;
+        let known = "INSERT INTO entail_references (group_id, reference, shape, is_new) VALUES ('it', 'new', '', 1), ('it', 'old', '', 0), ('other', 'new', '', 1)";
+        sql(&world.shop, known).await;
+        let databases = &world.engine.model.databases;
+        let database = &databases.handle(databases.of_service("shop").expect("shop")).database;
+        for name in ["new", "new", "old", "unknown"] {
+            let mut session = database.begin().await.expect("begins");
+            ledger::promote(session.as_mut(), "it", name, "looked at").await.expect("promotes");
+            session.commit().await.expect("commits");
+        }
+        let decided = "SELECT group_id || ' ' || scope || ' ' || decision || ' ' || reason FROM entail_decisions";
+        assert_eq!(lines(&world.shop, decided).await, ["it reference:new promote looked at"]);
+        let still_new = "SELECT group_id || ' ' || reference FROM entail_references WHERE is_new = 1";
+        assert_eq!(lines(&world.shop, still_new).await, ["other new"]);
+    }
 }
