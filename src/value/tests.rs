@@ -40,6 +40,8 @@ fn canonical_texts_of_databases_and_rules() {
         (ColumnType::Timestamp { precision: 6 }, "2018-06-20 15:13:16.945104", "2018-06-20 15:13:16.945104"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03.5+02", "2018-06-20 13:37:03.5+00"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03-00:30:15", "2018-06-20 16:07:18+00"),
+        (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+0230", "2018-06-20 13:07:03+00"),
+        (ColumnType::Time { precision: 6 }, "04:05:11.123456000", "04:05:11.123456"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:59:59+15:59:59", "2018-06-20 00:00:00+00"),
     ];
     for (kind, text, canonical) in good {
@@ -78,6 +80,9 @@ fn canonical_texts_of_databases_and_rules() {
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:60:03+00"),
         (ColumnType::Time { precision: 6 }, "04:60:11"),
         (ColumnType::Time { precision: 6 }, "04:05:60"),
+        (ColumnType::Time { precision: 6 }, "04:05:11.1234560000"),
+        (ColumnType::Time { precision: 6 }, "04:05:11."),
+        (ColumnType::Time { precision: 6 }, "04:05:11.12345a"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+01:60"),
         (ColumnType::TimestampTz { precision: 6 }, "2018-06-20 15:37:03+01:00:60"),
     ];
