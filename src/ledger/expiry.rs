@@ -6,44 +6,71 @@ use super::{int, text};
 use crate::sink::statement::Dialect;
 use crate::sink::{Session, SinkError, Statement};
 
-/// Rows of a table per transaction: a month after a large root there are millions, and nobody else waits for them.
+/// Images per transaction: a month after a large root there are millions, and nobody else waits for them.
 const PAGE: u64 = 2_000;
 
-/// Forgets some of it; returns whether there may be more. `keep` is for key changes; row images know how long they are kept.
+/// Forgets row images past their time, a page of them; returns whether there may be more.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn expire(session: &mut dyn Session, dialect: Dialect, group: &str, keep: Duration) -> Result<bool, SinkError> {
-    let images = Statement::fixed("expiring the archive", &expired_images(dialect), vec![text(group)]);
-    let moves = Statement::fixed("expiring key changes", &expired_moves(dialect), vec![text(group), int(keep.as_secs())]);
-    let most = session.execute(&images).await?.max(session.execute(&moves).await?);
-    Ok(most >= PAGE)
-}
-
-fn expired_images(dialect: Dialect) -> String {
-    // As the index has it.
-    let (expires, now) = match dialect {
-        Dialect::Postgres => {
-            ("(extract(epoch FROM archived_at AT TIME ZONE 'UTC') + keep_seconds)", "extract(epoch FROM CURRENT_TIMESTAMP)")
-        }
-        Dialect::Sqlite => ("unixepoch(archived_at) + keep_seconds", "unixepoch(CURRENT_TIMESTAMP)"),
-    };
+pub async fn expire_images(session: &mut dyn Session, dialect: Dialect, group: &str) -> Result<bool, SinkError> {
+    let (expires, now) = (expires(dialect), epoch(dialect, "CURRENT_TIMESTAMP"));
     let expired =
         format!("SELECT id FROM entail_archive WHERE group_id = $1 AND {expires} < {now} ORDER BY group_id, {expires} LIMIT {PAGE}");
-    format!("DELETE FROM entail_archive WHERE id IN ({expired})")
+    let sql = format!("DELETE FROM entail_archive WHERE id IN ({expired})");
+    Ok(session.execute(&Statement::fixed("expiring the archive", &sql, vec![text(group)])).await? >= PAGE)
 }
 
-/// What a parked root was judged by is kept as long as the root.
-fn expired_moves(dialect: Dialect) -> String {
+/// Forgets key changes that were done longer ago: all at once, as a chain of them says something else without its younger part. Those of an entity of
+/// which a root is parked are kept as long as the root; all are, while a partition is shut whose records may tell of them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn expire_moves(session: &mut dyn Session, dialect: Dialect, group: &str, keep: Duration) -> Result<(), SinkError> {
     let is_old = match dialect {
         Dialect::Postgres => "at < CURRENT_TIMESTAMP - make_interval(secs => CAST($2 AS double precision))",
-        Dialect::Sqlite => "unixepoch(at) < unixepoch(CURRENT_TIMESTAMP) - $2",
+        Dialect::Sqlite => "at < datetime(CURRENT_TIMESTAMP, '-' || $2 || ' seconds')",
     };
     let columns = "group_id, entity, old_key, new_key, source";
-    format!(
+    let sql = format!(
         "DELETE FROM entail_moves WHERE ({columns}) IN (
             WITH parked AS MATERIALIZED (SELECT DISTINCT entity FROM entail_pending WHERE group_id = $1)
             SELECT {columns} FROM entail_moves AS m WHERE group_id = $1 AND state <> 'open' AND {is_old}
-                AND 0 = (SELECT count(*) FROM parked AS p WHERE m.entity = p.entity OR m.entity LIKE p.entity || '(%') LIMIT {PAGE})"
-    )
+                AND 0 = (SELECT count(*) FROM entail_latches WHERE group_id = $1 AND scope LIKE 'partition:%')
+                AND 0 = (SELECT count(*) FROM parked AS p WHERE m.entity = p.entity OR m.entity LIKE p.entity || '(%'))"
+    );
+    session.execute(&Statement::fixed("expiring key changes", &sql, vec![text(group), int(keep.as_secs())])).await.map(|_| ())
+}
+
+/// When an image expires, in seconds: as the index has it.
+fn expires(dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Postgres => format!("({} + keep_seconds)", epoch(dialect, "archived_at AT TIME ZONE 'UTC'")),
+        Dialect::Sqlite => format!("{} + keep_seconds", epoch(dialect, "archived_at")),
+    }
+}
+
+/// Spelled so that the oldest libraries which may open the database know it, too.
+fn epoch(dialect: Dialect, moment: &str) -> String {
+    match dialect {
+        Dialect::Postgres => format!("date_part('epoch', {moment})"),
+        Dialect::Sqlite => format!("CAST(strftime('%s', {moment}) AS INTEGER)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h108_images_are_asked_for_by_the_very_expression_of_the_index() {
+        let indexes = [
+            (Dialect::Postgres, include_str!("../../migrations/postgres/0009_expiry.sql")),
+            (Dialect::Sqlite, include_str!("../../migrations/sqlite/0009_expiry.sql")),
+        ];
+        for (dialect, migration) in indexes {
+            let index = format!("CREATE INDEX entail_archive_expiry ON entail_archive (group_id, {});", expires(dialect));
+            assert!(migration.contains(&index), "{index}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub use archive::{
 };
 pub use checked::{Checked, checked, note_checked};
 pub use clock::{Clock, clock};
-pub use expiry::expire;
+pub use expiry::{expire_images, expire_moves};
 pub use known::{Known, forget_references, known_references, note_references, promote};
 pub use latches::{EVERYTHING, GAP, Latch, PAUSE, PAUSED, charge, latches, latches_now, release, shut, windows};
 pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};

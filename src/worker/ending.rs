@@ -45,6 +45,13 @@ impl Worker<'_> {
                 Err(_) => tracing::warn!("a batch was still in flight at the deadline; it is done again at the next start"),
             }
         }
+        if let Some(expiring) = self.expiring.take() {
+            let abort = expiring.abort_handle();
+            match tokio::time::timeout_at(deadline, expiring).await {
+                Ok(expired) => drop(joined(expired)?),
+                Err(_) => abort.abort(),
+            }
+        }
         watching::keep(&self.shared.engine, deadline.saturating_duration_since(Instant::now()).min(KEEP)).await;
         for (_, drained) in self.drains.drain(..) {
             // A poll thread that no longer listens has ended.

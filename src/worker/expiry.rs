@@ -1,32 +1,71 @@
 //! What the ledgers need not keep any longer is removed beside the work.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::{EXPIRE, Owned, RETRY_PARKED, Worker};
 use crate::databases::Handle;
 use crate::engine::Engine;
 use crate::error::chain;
 use crate::ledger;
 use crate::sink::SinkError;
 
-/// Page by page, in every database that keeps a ledger, until nothing is left or the worker stops.
-pub(super) async fn expire(engine: Arc<Engine>, stop: CancellationToken) {
-    for id in engine.model.targets() {
-        let handle = engine.model.databases.handle(id);
-        if let Err(error) = expire_in(&engine, handle, &stop).await {
-            tracing::warn!(service = handle.name, error = %chain(&error), "expired rows of the ledger could not be removed now");
+/// When it is looked again whether our partitions have been read.
+const CATCHING_UP: Duration = Duration::from_secs(10);
+
+impl Worker<'_> {
+    /// Begins it, unless it is under way. Key changes are kept until the records of the time in which they were made have been read: what stood in
+    /// our partitions when we took them.
+    pub(super) fn expire(&mut self) {
+        self.expire_at = Instant::now() + EXPIRE;
+        if self.expiring.is_some() {
+            return;
         }
+        let is_halted = self.owned.values().any(|owned| owned.halted);
+        let is_read = |owned: &Owned| owned.next.is_some_and(|next| next.0 >= owned.end);
+        let with_moves = self.taking.is_none() && !is_halted && !self.owned.is_empty() && self.owned.values().all(is_read);
+        let next = match (with_moves, is_halted) {
+            (true, _) => EXPIRE,
+            (false, true) => RETRY_PARKED,
+            (false, false) => CATCHING_UP,
+        };
+        let (engine, stop) = (Arc::clone(&self.shared.engine), self.shared.stop.clone());
+        let expiring = async move { if expire(&engine, &stop, with_moves).await { next } else { RETRY_PARKED } };
+        self.expiring = Some(tokio::spawn(expiring));
+    }
+
+    /// Goes on after so long: what could not be removed, or not yet, is tried again soon.
+    pub(super) fn on_expired(&mut self, next: Duration) {
+        self.expiring = None;
+        self.expire_at = Instant::now() + next;
     }
 }
 
-async fn expire_in(engine: &Engine, handle: &Handle, stop: &CancellationToken) -> Result<(), SinkError> {
-    let database = &handle.database;
+/// In every database that keeps a ledger, until nothing is left or the worker stops. Returns whether no database refused.
+async fn expire(engine: &Engine, stop: &CancellationToken, with_moves: bool) -> bool {
+    let mut is_done = true;
+    for id in engine.model.targets() {
+        let handle = engine.model.databases.handle(id);
+        if let Err(error) = expire_in(engine, handle, stop, with_moves).await {
+            tracing::warn!(service = handle.name, error = %chain(&error), "expired rows of the ledger could not be removed now");
+            is_done = false;
+        }
+    }
+    is_done
+}
+
+async fn expire_in(engine: &Engine, handle: &Handle, stop: &CancellationToken, with_moves: bool) -> Result<(), SinkError> {
+    let (database, group) = (&handle.database, &engine.owner.group);
     while !stop.is_cancelled() {
         let began = Instant::now();
         let mut session = database.begin().await?;
-        let has_more = ledger::expire(session.as_mut(), database.dialect(), &engine.owner.group, engine.keep).await?;
+        let has_more = ledger::expire_images(session.as_mut(), database.dialect(), group).await?;
+        if !has_more && with_moves {
+            ledger::expire_moves(session.as_mut(), database.dialect(), group, engine.keep).await?;
+        }
         session.commit().await?;
         if !has_more {
             break;

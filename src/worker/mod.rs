@@ -175,7 +175,7 @@ struct Worker<'a> {
     retry_at: Instant,
     mark_at: Instant,
     expire_at: Instant,
-    expiring: Option<JoinHandle<()>>,
+    expiring: Option<JoinHandle<Duration>>,
     decisions_at: Instant,
     asking: Option<JoinHandle<waiting::Decisions>>,
     /// The last decision of people that was seen, per database.
@@ -234,6 +234,7 @@ impl Worker<'_> {
                 decisions = finished(self.asking.as_mut()) => self.on_decisions(joined(decisions)?),
                 ends = answered(self.ends.as_mut()) => self.on_ends(ends),
                 found = finished(self.watching.look()) => self.on_look(joined(found)?),
+                expired = finished(self.expiring.as_mut()) => self.on_expired(joined(expired)?),
                 counted = finished(self.large.counting()) => self.large.on_counted(joined(counted)?),
                 // 6. Time: a batch that has waited, parked roots, markers, expiry.
                 () = tokio::time::sleep_until(wake_at) => self.on_time().await,

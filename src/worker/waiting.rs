@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{DECISIONS, EXPIRE, RETRY_PARKED, Worker, expiry, markers, take};
+use super::{DECISIONS, RETRY_PARKED, Worker, markers, take};
 use crate::change::{self, Record, TopicPartition, TopicSpec};
 use crate::config::NewReferences;
 use crate::databases::DatabaseId;
@@ -162,15 +161,7 @@ impl Worker<'_> {
             self.hear_of_others().await;
         }
         if now >= self.expire_at {
-            self.expire_at = now + EXPIRE;
             self.expire();
-        }
-    }
-
-    /// In a task, as a large root leaves much. One that is still under way goes on.
-    fn expire(&mut self) {
-        if self.expiring.as_ref().is_none_or(JoinHandle::is_finished) {
-            self.expiring = Some(tokio::spawn(expiry::expire(Arc::clone(&self.shared.engine), self.shared.stop.clone())));
         }
     }
 

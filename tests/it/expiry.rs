@@ -16,7 +16,8 @@ async fn expire(world: &World) -> bool {
     let databases = &world.engine.model.databases;
     let database = &databases.handle(databases.of_service("shop").expect("shop")).database;
     let mut session = database.begin().await.expect("begins");
-    let has_more = ledger::expire(session.as_mut(), database.dialect(), "it", MONTH).await.expect("expires");
+    let has_more = ledger::expire_images(session.as_mut(), database.dialect(), "it").await.expect("expires");
+    ledger::expire_moves(session.as_mut(), database.dialect(), "it", MONTH).await.expect("expires");
     session.commit().await.expect("commits");
     has_more
 }
@@ -58,6 +59,8 @@ async fn h94_row_images_go_when_their_time_is_over_and_not_before() {
         let many = if postgres { many } else { format!("{many})") };
         sql(&world.shop, &format!("INSERT INTO entail_archive {COLUMNS} {many} FROM {series}")).await;
         assert!(expire(&world).await, "more is left");
+        let left_of_many = lines(&world.shop, "SELECT CAST(count(*) AS TEXT) FROM entail_archive WHERE row_key = 'many'").await;
+        assert_eq!(left_of_many, ["500"]);
         assert!(!expire(&world).await, "and goes with the next page");
         assert_eq!(lines(&world.shop, IMAGES).await, left);
     }
@@ -86,6 +89,11 @@ async fn h23_key_changes_go_when_they_are_done_old_and_no_longer_asked_for() {
         let pending = "INSERT INTO entail_pending (group_id, entity, columns, root_key, reason, detail, kind, topic, \"partition\", \"offset\", known_partition, rules)
             VALUES ('it', 'shop.thing', '[]', '[]', 'restrict', '', 'gone', 't', 0, 0, 1, ''), ('other', 'crm.customer', '[]', '[]', 'restrict', '', 'gone', 't', 0, 0, 1, '')";
         sql(&world.shop, pending).await;
+        let latch = "INSERT INTO entail_latches (group_id, scope, reason, detail) VALUES ('it', 'partition:t[0]', 'gap', '')";
+        sql(&world.shop, latch).await;
+        assert!(!expire(&world).await);
+        assert_eq!(lines(&world.shop, MOVES).await.len(), changes.len(), "records of a partition that is shut may tell of them");
+        sql(&world.shop, "UPDATE entail_latches SET scope = 'reference:r'").await;
         assert!(!expire(&world).await);
         assert_eq!(lines(&world.shop, MOVES).await, ["asked for", "asked for by another key", "done, younger", "of another group", "open"]);
     }
@@ -97,12 +105,22 @@ async fn h108_a_worker_removes_what_has_expired_in_every_ledger_from_its_start()
     let engine = local.engine().await;
     for service in ["shop", "shipping"] {
         let image = "('c', 'e', 'r', 'delete', 'k', '', '', 'it', 60, datetime('now', '-2 minutes'))";
-        let sql = format!("INSERT INTO entail_archive {COLUMNS} VALUES {image}, {}", image.replace("60", "6000"));
+        // More than one page of them.
+        let many = format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 4500) INSERT INTO entail_archive {COLUMNS}
+            SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10 FROM (VALUES {image}) JOIN n"
+        );
+        local.execute(service, &many).await;
+        let sql = format!("INSERT INTO entail_archive {COLUMNS} VALUES {}", image.replace("60", "6000"));
         local.execute(service, &sql).await;
+        let change = "INSERT INTO entail_moves (group_id, entity, old_key, new_key, source, cause, state, at)
+            VALUES ('it', 'crm.customer', 'a', 'b', '', '', 'done', datetime('now', '-400 days')), ('it', 'crm.customer', 'b', 'c', '', '', 'done', datetime('now'))";
+        local.execute(service, change).await;
     }
     let running = local.start().await;
     for service in ["shop", "shipping"] {
         local.until("what has expired is gone", service, "SELECT keep_seconds FROM entail_archive", &["6000"]).await;
+        local.until("and key changes, too", service, "SELECT old_key FROM entail_moves", &["b"]).await;
     }
     running.stop().await;
     drop(engine);

@@ -97,7 +97,7 @@ pub(crate) async fn let_a_month_pass(bench: &Bench) {
     let database = &bench.engine.model.databases.handle(id).database;
     bench.execute("shop", "UPDATE entail_moves SET at = datetime('now', '-31 days')").await;
     let mut session = database.begin().await.expect("begins");
-    ledger::expire(session.as_mut(), database.dialect(), "it", Duration::from_secs(30 * 86_400)).await.expect("expires");
+    ledger::expire_moves(session.as_mut(), database.dialect(), "it", Duration::from_secs(30 * 86_400)).await.expect("expires");
     session.commit().await.expect("commits");
 }
 

@@ -37,7 +37,7 @@ pub(super) const CASES: &[Bad] = &[
     Bad { name: "no ledger", shop: "DROP TABLE entail_migrations", found: &[Code::NoLedger], says: "entail migrate", ..GOOD },
     Bad {
         name: "an old ledger",
-        shop: "DELETE FROM entail_migrations WHERE version = 8",
+        shop: "DELETE FROM entail_migrations WHERE version = (SELECT max(version) FROM entail_migrations)",
         found: &[Code::NoLedger],
         says: "entail migrate",
         ..GOOD
