@@ -24,13 +24,12 @@ impl Worker<'_> {
         if self.expiring.is_some() {
             return;
         }
-        let is_halted = self.owned.values().any(|owned| owned.halted);
-        let is_read = |owned: &Owned| owned.next.is_some_and(|next| next.0 >= owned.end);
-        let with_moves = self.taking.is_none() && !is_halted && !self.owned.is_empty() && self.owned.values().all(is_read);
-        let next = match (with_moves, is_halted) {
-            (true, _) => EXPIRE,
-            (false, true) => RETRY_PARKED,
-            (false, false) => CATCHING_UP,
+        let progress = if self.taking.is_some() { Progress::Behind } else { progress(self.owned.values()) };
+        let with_moves = progress == Progress::Read;
+        let next = match progress {
+            Progress::Read => EXPIRE,
+            Progress::Halted => RETRY_PARKED,
+            Progress::Behind => CATCHING_UP,
         };
         let (engine, stop) = (Arc::clone(&self.shared.engine), self.shared.stop.clone());
         let expiring = async move { if expire(&engine, &stop, with_moves).await { next } else { RETRY_PARKED } };
@@ -41,6 +40,28 @@ impl Worker<'_> {
     pub(super) fn on_expired(&mut self, next: Duration) {
         self.expiring = None;
         self.expire_at = Instant::now() + next;
+    }
+}
+
+/// How far our partitions have been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// To where they ended when we took them.
+    Read,
+    /// One of them stands still.
+    Halted,
+    /// Not so far yet, or we have none.
+    Behind,
+}
+
+fn progress<'a>(owned: impl Iterator<Item = &'a Owned> + Clone) -> Progress {
+    let is_read = |owned: &Owned| owned.next.is_some_and(|next| next.0 >= owned.end);
+    if owned.clone().any(|owned| owned.halted) {
+        Progress::Halted
+    } else if owned.clone().next().is_some() && owned.clone().all(is_read) {
+        Progress::Read
+    } else {
+        Progress::Behind
     }
 }
 
@@ -77,4 +98,27 @@ async fn expire_in(engine: &Engine, handle: &Handle, stop: &CancellationToken, w
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::NextOffset;
+    use crate::source::Assignment;
+    use crate::worker::take::Start;
+
+    /// A partition that ended at 10, read up to here; without a place it stands still.
+    fn owned(next: Option<i64>) -> Owned {
+        let start = next.map(|next| Start { next: NextOffset(next), last: None });
+        Owned::new(Assignment::default(), start.as_ref(), 10)
+    }
+
+    #[test]
+    fn h23_key_changes_are_kept_until_all_that_stood_in_our_partitions_is_read() {
+        let of = |all: &[Option<i64>]| progress(all.iter().map(|next| owned(*next)).collect::<Vec<_>>().iter());
+        assert_eq!(of(&[Some(10), Some(11)]), Progress::Read);
+        assert_eq!(of(&[Some(10), Some(9)]), Progress::Behind);
+        assert_eq!(of(&[]), Progress::Behind, "without a partition nothing is known");
+        assert_eq!(of(&[Some(10), Some(9), None]), Progress::Halted);
+    }
 }
