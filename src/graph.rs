@@ -330,6 +330,27 @@ fn point_at(targets: &mut Vec<Target>, parent: EntityId, parent_columns: &[Strin
 }
 
 #[cfg(test)]
+impl Edge {
+    /// A native key that takes rows along, for tests.
+    pub(crate) fn native(child: EntityId, columns: Vec<String>) -> Self {
+        Self {
+            name: "native:key".to_owned(),
+            child,
+            columns,
+            target: TargetId(0),
+            when: Vec::new(),
+            on_delete: OnDelete::Cascade,
+            on_update: OnUpdate::NoAction,
+            mode: Mode::Enforce,
+            archive: true,
+            origin: Origin::Native,
+            native_delete: Some(NativeDelete::Takes),
+            native_update: OnUpdate::NoAction,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -340,20 +361,7 @@ mod tests {
     fn draft(child: u32, parent: u32, columns: &[&str], parent_columns: &[&str]) -> EdgeDraft {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         EdgeDraft {
-            edge: Edge {
-                name: format!("{child}->{parent}"),
-                child: EntityId(child),
-                columns: owned(columns),
-                target: TargetId(0),
-                when: Vec::new(),
-                on_delete: OnDelete::Cascade,
-                on_update: OnUpdate::NoAction,
-                mode: Mode::Enforce,
-                archive: true,
-                origin: Origin::Native,
-                native_delete: Some(NativeDelete::Takes),
-                native_update: OnUpdate::NoAction,
-            },
+            edge: Edge { name: format!("{child}->{parent}"), ..Edge::native(EntityId(child), owned(columns)) },
             parent: EntityId(parent),
             parent_columns: owned(parent_columns),
         }

@@ -264,8 +264,6 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Origin, TargetId};
-    use crate::rules::{Mode, OnDelete};
     use crate::value::Cell;
 
     const ITEMS: EntityId = EntityId(1);
@@ -277,20 +275,7 @@ mod tests {
 
     /// `items.order_id` follows `orders.id` by a native key.
     fn edge(native_update: OnUpdate) -> Edge {
-        Edge {
-            name: "native:shop.items_order".to_owned(),
-            child: ITEMS,
-            columns: vec!["order_id".to_owned()],
-            target: TargetId(0),
-            when: Vec::new(),
-            on_delete: OnDelete::Cascade,
-            on_update: OnUpdate::NoAction,
-            mode: Mode::Enforce,
-            archive: true,
-            origin: Origin::Native,
-            native_delete: None,
-            native_update,
-        }
+        Edge { native_update, ..Edge::native(ITEMS, vec!["order_id".to_owned()]) }
     }
 
     fn parent(after: &str, is_first: bool) -> Parent {
