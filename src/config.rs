@@ -14,6 +14,7 @@ use crate::rules::syntax::{self, Node, Value};
 use crate::rules::{Severity, SourceFile};
 use crate::sink::{Access, Location};
 
+mod archive;
 mod properties;
 
 use properties::is_allowed;
@@ -169,7 +170,7 @@ impl Reader<'_> {
         let dead_letters = top.optional("dead_letters").map_or(Some(DeadLetterSettings::default()), |node| dead_letters(node, problems));
         let keep = top.optional("archive").map_or(Some(DEFAULT_KEEP), |node| {
             let archive = Fields::read(node, "`archive`", &["keep"], problems)?;
-            archive.optional("keep").map_or(Some(DEFAULT_KEEP), |node| fields::duration(node, "`archive`: `keep`", problems))
+            archive.optional("keep").map_or(Some(DEFAULT_KEEP), |node| archive::keep(node, problems))
         });
         let shutdown = top.optional("shutdown").map_or(Some(DEFAULT_SHUTDOWN), |node| fields::duration(node, "`shutdown`", problems));
         let words = [("shadow", NewReferences::Shadow), ("as_written", NewReferences::AsWritten)];
