@@ -60,6 +60,11 @@ impl Databases {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(crate) fn handle_mut(&mut self, id: DatabaseId) -> &mut Handle {
+        self.handles.get_mut(id.0).expect("ids are made here")
+    }
+
     /// Notes that a service has a database which cannot be asked now.
     pub fn note_silent(&mut self, service: &str) {
         self.silent.insert(service.to_owned());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Authority, Batch, Counted, Engine, Report, Retry, WorkError, is_large};
+use crate::graph::Graph;
 use crate::ledger::{self, Pending};
 use crate::plan::{Consequence, Fate, consequence};
 use crate::sink::SinkError;
@@ -46,8 +47,7 @@ impl Rehearsal {
     }
 
     /// Adds a root that was counted only.
-    fn add_counted(&mut self, engine: &Engine, pending: &Pending, counted: &Counted) {
-        let graph = &engine.model.graph;
+    fn add_counted(&mut self, graph: &Graph, pending: &Pending, counted: &Counted) {
         if let Some(edge) = counted.refusal {
             *self.parked.entry(format!("{}, it may be refused by `{}`", pending.reason, graph.edge(edge).name)).or_default() += 1;
             return;
@@ -91,7 +91,7 @@ pub async fn rehearse(engine: &Engine, reference: &str, progress: &(dyn Fn(u64) 
                     rehearsal.roots += u64::try_from(part.len()).unwrap_or(u64::MAX);
                     for large in rehearsal.add(&report) {
                         let counted = engine.count(&large, u64::MAX).await?;
-                        rehearsal.add_counted(engine, &large, &counted);
+                        rehearsal.add_counted(&engine.model.graph, &large, &counted);
                     }
                     progress(rehearsal.roots);
                 }
@@ -112,8 +112,9 @@ mod tests {
     use super::*;
     use crate::change::{Position, TopicPartition};
     use crate::engine::{Cascade, CascadeLine, Waiting};
-    use crate::graph::TargetId;
+    use crate::graph::{Edge, EdgeDraft, EdgeId, Node, Origin, TargetId};
     use crate::ledger::PendingKind;
+    use crate::rules::{EntityId, OnDelete, ReferenceId};
     use crate::value::{Cell, Key};
 
     fn parked(id: &str, reason: &str, detail: &str) -> Pending {
@@ -163,5 +164,33 @@ mod tests {
         assert_eq!(rehearsal.tables, [(("shop.orders".to_owned(), "delete"), 10)].into());
         let stays = [("restrict, invoice_customer".to_owned(), 4), ("restrict, contract_customer".to_owned(), 2)];
         assert_eq!(rehearsal.parked, stays.into(), "what waits is told once");
+    }
+    #[test]
+    fn h81_roots_that_are_counted_only_add_up_and_those_that_may_be_refused_are_told() {
+        let node = |name: &str| Node { name: name.to_owned(), key: vec!["id".to_owned()] };
+        let draft = |number, on_delete| EdgeDraft {
+            edge: Edge {
+                name: format!("reference{number}"),
+                origin: Origin::Rule(ReferenceId(number)),
+                native_delete: None,
+                on_delete,
+                ..Edge::native(EntityId(1), vec!["customer".to_owned()])
+            },
+            parent: EntityId(0),
+            parent_columns: vec!["id".to_owned()],
+        };
+        let drafts = vec![draft(0, OnDelete::Cascade), draft(1, OnDelete::SetNull(vec!["customer".to_owned()]))];
+        let graph = Graph::new(vec![node("crm.customers"), node("shop.orders")], drafts);
+        let root = parked("1", "rows-per-event", "order_customer");
+        let large = Counted { per_edge: [(EdgeId(0), 7), (EdgeId(1), 5)].into(), ..Counted::default() };
+        let held = Counted { refusal: Some(EdgeId(1)), ..large.clone() };
+        let mut rehearsal = Rehearsal::default();
+        for counted in [&large, &held, &large, &held, &held] {
+            rehearsal.add_counted(&graph, &root, counted);
+        }
+        assert_eq!(rehearsal.rows, [("reference0".to_owned(), 14), ("reference1".to_owned(), 10)].into());
+        let tables = [(("shop.orders".to_owned(), "delete"), 14), (("shop.orders".to_owned(), "update"), 10)];
+        assert_eq!(rehearsal.tables, tables.into());
+        assert_eq!(rehearsal.parked, [("rows-per-event, it may be refused by `reference1`".to_owned(), 3)].into());
     }
 }

@@ -300,6 +300,7 @@ async fn add_beside(job: &mut Job<'_>, subjects: &mut Vec<Subject>) -> Result<BT
 mod tests {
     use super::*;
     use crate::change::{NextOffset, SourcePosition, TopicPartition};
+    use crate::model::on_files::Services;
 
     #[test]
     fn h92_what_was_told_before_the_undo_is_old_by_the_source_and_else_by_the_offset() {
@@ -332,5 +333,40 @@ mod tests {
         assert!(is_old(&then, &tombstone), "it tells nothing that its delete had not told");
         assert!(!is_old(&undone(None), &tombstone));
         assert!(!is_old(&then, &Candidate { moved: true, ..tombstone }));
+    }
+    #[tokio::test]
+    async fn h47_a_root_that_was_known_keeps_the_record_that_began_it_and_what_was_known_of_it() {
+        let services = Services::open("subjects").await;
+        let model = services.bind().await;
+        let target = model.graph.key_target(model.entity_named("crm.customer").expect("customers"));
+        let key = Key::from_cells([&crate::value::Cell::Value("1".to_owned())]).expect("a value");
+        let at = |partition, offset| Position { partition: TopicPartition { topic: "customers".into(), partition }, offset };
+        let source = |lsn| Some(SourcePosition { source: "crm".into(), order: vec![lsn] });
+        let pending = |cause, kind, source| Pending {
+            entity: "crm.customer".to_owned(),
+            columns: vec!["id".to_owned()],
+            key: key.clone(),
+            reason: "wait".to_owned(),
+            detail: String::new(),
+            kind,
+            cause,
+            partition_known: true,
+            source,
+            beside: vec![(vec!["id".to_owned()], key.clone()), (vec!["code".to_owned()], key.clone())],
+        };
+        let with = |pending: Pending| {
+            let mut subject = Subject::new(target, key.clone(), Candidate::new(at(0, 7), true));
+            subject.add(&model, &pending);
+            subject
+        };
+        let cause = |offset, partition| with(pending(at(partition, offset), PendingKind::Hint, None)).candidate.cause;
+        assert_eq!([cause(6, 0), cause(7, 0), cause(8, 0)], [at(0, 6), at(0, 7), at(0, 7)]);
+        assert_eq!(cause(6, 1), at(0, 7), "offsets of two partitions say nothing of each other");
+        let told = with(pending(at(0, 6), PendingKind::Gone, source(5)));
+        assert_eq!((told.candidate.deleted, told.candidate.moved, told.candidate.source.clone()), (true, false, source(5)));
+        assert_eq!(told.candidate.beside, BTreeSet::from([(target, key.clone())]), "a column that nothing points at is left out");
+        assert!(told.was_pending && told.told_at == at(0, 7), "what is told now is told of this record");
+        let moved = with(pending(at(0, 6), PendingKind::Moved, source(5)));
+        assert_eq!((moved.candidate.deleted, moved.candidate.moved), (false, true));
     }
 }

@@ -13,6 +13,8 @@ use crate::sink::{Access, SinkError, TableRef};
 
 mod bind;
 mod native;
+#[cfg(test)]
+pub(crate) mod on_files;
 mod problem;
 mod topics;
 

@@ -111,6 +111,18 @@ pub enum NativeAction {
     NoAction,
 }
 
+#[cfg(test)]
+impl TableRef {
+    /// The same with marks, as PostgreSQL has them: a text for the table, and one for each column.
+    pub(crate) fn marked(mut self, table: &str, columns: &[(&str, &str)]) -> Self {
+        self.mark = table.to_owned();
+        for column in &mut self.columns {
+            column.mark = columns.iter().find(|(name, _)| *name == column.name).map(|(_, mark)| (*mark).to_owned()).unwrap_or_default();
+        }
+        self
+    }
+}
+
 impl TableRef {
     /// Schema and name as the catalog spells them.
     #[must_use]

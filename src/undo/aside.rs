@@ -48,23 +48,7 @@ impl Aside {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Cell;
-
-    /// The change of a row that has one key, or that had another before.
-    fn row(id: i64, keys: &[&str]) -> Archived {
-        let key = |text: &&str| Key::from_cells([&Cell::Value((*text).to_owned())]).expect("a value");
-        Archived {
-            id,
-            cascade: "c".to_owned(),
-            entity: "shop.orders".to_owned(),
-            reference: "order_customer".to_owned(),
-            is_removed: keys.len() < 2,
-            key: keys.first().map(key),
-            columns: String::new(),
-            image: String::new(),
-            after: keys.get(1).map(|text| (String::new(), key(text))),
-        }
-    }
+    use crate::undo::archived as row;
 
     fn ids(rows: &[Archived]) -> Vec<i64> {
         rows.iter().map(|row| row.id).collect()

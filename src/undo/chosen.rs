@@ -135,9 +135,7 @@ pub(super) async fn missing_roots(model: &Model, cascades: &[Told]) -> Result<Ve
         let target = entity.and_then(|entity| model.graph.targets_of(entity).find(|(_, target)| target.columns == line.root_columns));
         if let (Some((target, _)), Some(key)) = (target, &line.root_key) {
             let last = roots.entry(target).or_default().entry(key).or_insert(line);
-            if offset(&line.root_last) > offset(&last.root_last) {
-                *last = line;
-            }
+            *last = later(last, line);
         }
     }
     let mut missing = Vec::new();
@@ -171,6 +169,39 @@ pub(super) async fn missing_roots(model: &Model, cascades: &[Told]) -> Result<Ve
     Ok(missing)
 }
 
+/// Of two cascades of one root the one that was told of later.
+fn later<'t>(one: &'t Told, other: &'t Told) -> &'t Told {
+    if offset(&other.root_last) > offset(&one.root_last) { other } else { one }
+}
+
 fn offset(cause: &str) -> Option<i64> {
     cause.parse().ok().map(|position: Position| position.offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h92_of_two_cascades_of_a_root_the_one_that_was_told_of_later_counts() {
+        let told = |last: &str| Told {
+            cascade: "c".to_owned(),
+            reference: "order_customer".to_owned(),
+            action: "delete".to_owned(),
+            rows: 1,
+            root_entity: "crm.customer".to_owned(),
+            root_columns: vec!["id".to_owned()],
+            root_key: None,
+            cause: String::new(),
+            root_source: None,
+            root_last: last.to_owned(),
+            root_moved: false,
+            at: String::new(),
+        };
+        let [old, young, untold] = ["customers[0]@9", "customers[0]@10", ""].map(told);
+        for (one, other) in [(&old, &young), (&young, &old)] {
+            assert_eq!(later(one, other), &young, "by its number, not by its text");
+        }
+        assert_eq!((later(&old, &untold), later(&untold, &old)), (&old, &old));
+    }
 }

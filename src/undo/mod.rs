@@ -12,10 +12,11 @@ use crate::graph::NativeRank;
 use crate::ledger::{self, Archived, Choice, Told};
 use crate::model::Model;
 use crate::rules::EntityId;
-use crate::sink::{ConstraintKind, Dialect, Fault, Session, SinkError};
+use crate::sink::{Dialect, Session};
 
 mod aside;
 mod chosen;
+mod error;
 mod page;
 mod rescue;
 mod ring;
@@ -25,6 +26,8 @@ mod verdict;
 
 use aside::Aside;
 use chosen::{chosen, missing_roots};
+pub use error::UndoError;
+use error::{PARENT_MISSING, Patience, failed, is_contention, refusal};
 use page::Place;
 pub(crate) use rescue::Owed;
 pub use root::{MissingRoot, RootBack, RootRow, missing as missing_roots_of, positions as root_positions, rows as root_rows};
@@ -33,8 +36,6 @@ use tally::{Tables, again};
 
 /// Rows per transaction.
 const PAGE: usize = 1_000;
-/// How often a page is tried again because somebody else works on the same rows.
-const PATIENCE: u32 = 20;
 /// Numbers of rows read at a time.
 const NUMBERS: u32 = 100_000;
 
@@ -96,25 +97,6 @@ impl Undone {
     }
 }
 
-/// Why undo could not go on. What was committed stays; the same command goes on from there.
-#[derive(Debug, thiserror::Error)]
-pub enum UndoError {
-    /// A database refused.
-    #[error("database `{service}`")]
-    Database {
-        /// The database.
-        service: String,
-        /// Why.
-        source: SinkError,
-    },
-    /// Rows of an entity that the rules do not name.
-    #[error("the archive holds rows of `{0}`, which the rules no longer reach")]
-    Unknown(String),
-    /// A row was changed while undo was at work.
-    #[error("a conflict came up while rows were put back: {0}")]
-    Conflict(String),
-}
-
 /// Undoes the cascades of a choice.
 ///
 /// # Errors
@@ -159,17 +141,12 @@ pub async fn undo(model: &Model, choice: &Choice, manner: &Manner<'_>) -> Result
     Ok(undone)
 }
 
-fn failed(handle: &Handle) -> impl Fn(SinkError) -> UndoError {
-    let service = handle.name.clone();
-    move |source| UndoError::Database { service: service.clone(), source }
-}
-
 /// Opens a transaction; a file that somebody else writes to is waited for.
 async fn begin(handle: &Handle) -> Result<Box<dyn Session>, UndoError> {
-    let mut waited = 0;
+    let mut patience = Patience::default();
     loop {
         match handle.database.begin().await.map_err(failed(handle)) {
-            Err(error) if is_contention(&error) && waited < PATIENCE => waited += 1,
+            Err(error) if patience.takes(&error) => {}
             begun => return begun,
         }
     }
@@ -254,10 +231,9 @@ impl<'a> Work<'a> {
         let cascades: Vec<Told> = cascades.iter().flat_map(known).collect();
         for id in self.model.targets() {
             let handle = self.model.databases.handle(id);
-            let mut waited = 0;
+            let mut patience = Patience::default();
             while let Err(error) = self.spare_in(handle, &cascades).await {
-                waited += 1;
-                if !is_contention(&error) || waited > PATIENCE {
+                if !patience.takes(&error) {
                     return Err(error);
                 }
             }
@@ -296,15 +272,14 @@ impl<'a> Work<'a> {
     ) -> Result<(), UndoError> {
         let handle = self.model.databases.handle(id);
         (self.manner.progress)(tables.looked_at().min(self.all), self.all);
-        let (mut parts, mut waited) = (vec![page], 0);
+        let (mut parts, mut patience) = (vec![page], Patience::default());
         while let Some(part) = parts.pop() {
             let mut done = self.transaction(handle, &part, if is_dry { How::Rehearse } else { How::Write }, aside).await;
             // A rehearsal rolls back what the next page's rows may point at.
             if is_dry && done.as_ref().is_err_and(|error| refusal(error) == Some(PARENT_MISSING)) {
                 done = self.transaction(handle, &part, How::Look, aside).await;
             }
-            if done.as_ref().is_err_and(is_contention) && waited < PATIENCE {
-                waited += 1;
+            if done.as_ref().is_err_and(|error| patience.takes(error)) {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 parts.push(part);
                 continue;
@@ -397,43 +372,23 @@ enum How {
 /// Counts by entity, and rows that have to wait.
 type Transacted = (Vec<(String, Tally)>, Vec<Archived>);
 
-/// Somebody else works on the same rows, or on the same file.
-fn is_contention(error: &UndoError) -> bool {
-    matches!(error, UndoError::Database { source: SinkError::Database { fault: Fault::Contention, .. }, .. })
-}
-
 const CAME_MEANWHILE: &str = "a batch that was under way has added to the cascade, which is marked as undone and goes no further; see what is in the \
     way with `--dry-run`, and undo the rest with `--on-conflict skip` or `overwrite`";
 
-const PARENT_MISSING: &str = "a native foreign key refuses it: its parent row is missing";
-
-/// Why a database refuses a row, if it is the row that it refuses.
-fn refusal(error: &UndoError) -> Option<&'static str> {
-    let UndoError::Database { source, .. } = error else { return None };
-    match source {
-        SinkError::Database { fault: Fault::Constraint(kind, _), .. } => Some(match kind {
-            ConstraintKind::ForeignKey => PARENT_MISSING,
-            ConstraintKind::Unique => "another row has its value in a unique column",
-            ConstraintKind::NotNull => "a column that must not be NULL was added since",
-            ConstraintKind::Check => "a check of the table refuses it",
-        }),
-        SinkError::Database { fault: Fault::Value, .. } => Some("a value of it does not fit its column any more"),
-        SinkError::Swallowed { .. } => Some("a trigger or rule of the table swallows it"),
-        SinkError::Database { .. }
-        | SinkError::Answer { .. }
-        | SinkError::Fenced { .. }
-        | SinkError::OtherRules { .. }
-        | SinkError::NoLedger { .. }
-        | SinkError::Unnamed { .. }
-        | SinkError::Exceeded { .. }
-        | SinkError::Paused { .. }
-        | SinkError::Rewound { .. }
-        | SinkError::Drifted { .. }
-        | SinkError::Reshaped { .. }
-        | SinkError::Unbindable { .. }
-        | SinkError::DefaultWithoutParent { .. }
-        | SinkError::Standby
-        | SinkError::Pooled { .. } => None,
+/// A row as the archive has it, for tests: one that went has one key, one that changed has also the key that it got.
+#[cfg(test)]
+fn archived(id: i64, keys: &[&str]) -> Archived {
+    let key = |text: &&str| crate::value::Key::from_cells([&crate::value::Cell::Value((*text).to_owned())]).expect("a value");
+    Archived {
+        id,
+        cascade: "c".to_owned(),
+        entity: "shop.orders".to_owned(),
+        reference: "order_customer".to_owned(),
+        is_removed: keys.len() < 2,
+        key: keys.first().map(key),
+        columns: String::new(),
+        image: String::new(),
+        after: keys.get(1).map(|text| (String::new(), key(text))),
     }
 }
 
@@ -444,35 +399,6 @@ mod tests {
 
     fn key(text: &str) -> Key {
         Key::from_cells([&Cell::Value(text.to_owned())]).expect("a value")
-    }
-
-    fn fault(fault: Fault) -> UndoError {
-        let source = SinkError::Database { what: "putting rows back".to_owned(), fault, detail: String::new() };
-        UndoError::Database { service: "shop".to_owned(), source }
-    }
-
-    #[test]
-    fn h92_who_is_in_the_way_is_waited_for_and_what_refuses_a_row_is_told() {
-        let refused = |kind| fault(Fault::Constraint(kind, None));
-        let swallowed = SinkError::Swallowed { what: "putting rows back".to_owned(), expected: 1, got: 0 };
-        let swallowed = UndoError::Database { service: "shop".to_owned(), source: swallowed };
-        let cases = [
-            (fault(Fault::Contention), true, None),
-            (fault(Fault::Connection), false, None),
-            (fault(Fault::Privilege), false, None),
-            (UndoError::Conflict(String::new()), false, None),
-            (refused(ConstraintKind::ForeignKey), false, Some("parent row is missing")),
-            (refused(ConstraintKind::Unique), false, Some("unique")),
-            (refused(ConstraintKind::NotNull), false, Some("NULL")),
-            (refused(ConstraintKind::Check), false, Some("check")),
-            (fault(Fault::Value), false, Some("does not fit")),
-            (swallowed, false, Some("swallows")),
-        ];
-        for (error, waits, why) in cases {
-            assert_eq!(is_contention(&error), waits, "{error}");
-            assert_eq!(refusal(&error).is_some(), why.is_some(), "{error}");
-            assert!(why.is_none_or(|why| refusal(&error).is_some_and(|told| told.contains(why))), "{error}");
-        }
     }
 
     #[test]

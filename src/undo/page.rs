@@ -225,3 +225,22 @@ fn runs(rows: &[Archived]) -> Vec<&[Archived]> {
     runs.extend(rows.get(begun..).filter(|rest| !rest.is_empty()));
     runs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::undo::archived;
+
+    #[test]
+    fn h92_rows_are_worked_together_as_long_as_their_work_is_one_and_no_row_comes_twice() {
+        let lengths = |rows: &[Archived]| runs(rows).iter().map(|run| run.len()).collect::<Vec<_>>();
+        let (gone, moved) = (|key| archived(1, &[key]), |key, to| archived(1, &[key, to]));
+        let old = |key| Archived { columns: "[]".to_owned(), ..gone(key) };
+        assert_eq!(lengths(&[]), [0; 0]);
+        assert_eq!(lengths(&[gone("1"), gone("2"), gone("3")]), [3]);
+        assert_eq!(lengths(&[gone("1"), gone("2"), moved("3", "4"), moved("5", "6"), gone("7")]), [2, 2, 1]);
+        assert_eq!(lengths(&[gone("1"), old("2"), old("3")]), [1, 2], "an insert has one list of columns");
+        assert_eq!(lengths(&[gone("1"), gone("2"), gone("1"), gone("2")]), [2, 2]);
+        assert_eq!(lengths(&[moved("1", "2"), moved("3", "1"), moved("4", "5")]), [1, 2], "under either key");
+    }
+}

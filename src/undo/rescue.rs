@@ -79,3 +79,19 @@ async fn run(session: &mut dyn Session, sql: &'static str) -> Result<(), SinkErr
 fn is_refusal(error: &SinkError) -> bool {
     matches!(error, SinkError::Database { fault: Fault::Constraint(..) | Fault::Value, .. } | SinkError::Swallowed { .. })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::ConstraintKind;
+
+    #[test]
+    fn h47_only_what_the_row_itself_meets_leaves_it_in_the_archive() {
+        let told = |fault| SinkError::Database { what: "a test".to_owned(), fault, detail: String::new() };
+        let refuses = [Fault::Constraint(ConstraintKind::ForeignKey, None), Fault::Value];
+        assert!(refuses.into_iter().all(|fault| is_refusal(&told(fault))));
+        let passes = [Fault::Connection, Fault::Contention, Fault::Resources, Fault::ReadOnly, Fault::Privilege, Fault::UnknownObject];
+        assert!(!passes.into_iter().any(|fault| is_refusal(&told(fault))), "it goes back with the next attempt");
+        assert!(!is_refusal(&SinkError::Standby));
+    }
+}

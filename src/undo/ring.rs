@@ -50,9 +50,9 @@ impl Work<'_> {
         let mut session = begin(handle).await?;
         let ids: Vec<i64> = ids.iter().copied().collect();
         let mut rows = ledger::archived(session.as_mut(), dialect, &ids).await.map_err(&failed)?;
-        rows.sort_by(|one, other| (&one.entity, &one.columns).cmp(&(&other.entity, &other.columns)));
+        rows.sort_by(|one, other| shape(one).cmp(&shape(other)));
         let mut judged: Vec<(&str, Vec<Item<'_>>)> = Vec::new();
-        for rows in rows.chunk_by(|one, other| one.entity == other.entity && one.columns == other.columns) {
+        for rows in rows.chunk_by(|one, other| shape(one) == shape(other)) {
             let Some(first) = rows.first() else { continue };
             let items = self.place(session.as_mut(), dialect, &first.entity, How::Write)?.judged(rows).await.map_err(&failed)?;
             judged.push((&first.entity, items));
@@ -91,6 +91,11 @@ impl Work<'_> {
     }
 }
 
+/// Of what table a row is, and which columns of it were kept: what has one shape goes back by one insert.
+fn shape(row: &Archived) -> (&str, &str) {
+    (&row.entity, &row.columns)
+}
+
 /// Which rows point at each other in a ring, by the native keys of their tables; what a ring points at comes before it.
 fn rings(dialect: Dialect, keys: &[ForeignKey], rows: &[(&Archived, &TableRef)]) -> Vec<BTreeSet<i64>> {
     let images: Vec<RowImage> = rows.iter().map(|(row, table)| image_of(dialect, row, table)).collect();
@@ -121,4 +126,44 @@ fn image_of(dialect: Dialect, row: &Archived, table: &TableRef) -> RowImage {
     let texts: Vec<Option<String>> =
         image::fields(dialect, &row.image).unwrap_or_default().iter().map(|field| image::text(dialect, field)).collect();
     table.image(&apply::columns_of_shape(&row.columns), &texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::on_files::Services;
+    use crate::undo::archived;
+
+    #[tokio::test]
+    async fn h92_only_rows_that_point_at_each_other_are_a_ring() {
+        let services = Services::open("rings").await;
+        let tables = [
+            "CREATE TABLE teams (id INTEGER PRIMARY KEY, captain INTEGER REFERENCES players (id))",
+            "CREATE TABLE players (id INTEGER PRIMARY KEY, team INTEGER REFERENCES teams (id))",
+        ];
+        services.execute("shop", &tables).await;
+        let (teams, players) = (services.table("shop", "teams").await, services.table("shop", "players").await);
+        let keys = services.database("shop").foreign_keys().await.expect("keys");
+        let row = |id: i64, own: &str, other: &str, column: &str| Archived {
+            columns: format!(r#"["id","{column}"]"#),
+            image: format!(r#"["{own}","{other}"]"#),
+            ..archived(id, &[own])
+        };
+        let team = |id, own, captain| (row(id, own, captain, "captain"), &teams);
+        let player = |id, own, team| (row(id, own, team, "team"), &players);
+        // Teams 1 and 2 are led by one of their own; team 3 by a player of team 1, and player 4 plays for a team that is not here.
+        let rows = [
+            team(1, "1", "1"),
+            player(2, "1", "1"),
+            team(3, "2", "2"),
+            player(4, "2", "2"),
+            team(5, "3", "1"),
+            player(6, "3", "1"),
+            player(7, "4", "9"),
+            team(8, "4", "NULL"),
+        ];
+        let rows: Vec<(&Archived, &TableRef)> = rows.iter().map(|(row, table)| (row, *table)).collect();
+        let found: BTreeSet<BTreeSet<i64>> = rings(Dialect::Sqlite, &keys, &rows).into_iter().collect();
+        assert_eq!(found, BTreeSet::from([BTreeSet::from([1, 2]), BTreeSet::from([3, 4])]));
+    }
 }

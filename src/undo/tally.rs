@@ -106,26 +106,12 @@ pub(super) fn again(first: Vec<(String, Tally)>, second: Vec<(String, Tally)>) -
 
 #[cfg(test)]
 mod tests {
-    use super::super::page::is_done;
+    use super::super::{archived, page::is_done};
     use super::*;
-
-    fn row(is_removed: bool) -> Archived {
-        Archived {
-            id: 1,
-            cascade: "c".to_owned(),
-            entity: "shop.orders".to_owned(),
-            reference: "order_customer".to_owned(),
-            is_removed,
-            key: crate::value::Key::from_cells([&crate::value::Cell::Value("10".to_owned())]),
-            columns: String::new(),
-            image: String::new(),
-            after: None,
-        }
-    }
 
     fn counted(verdicts: &[Verdict], policy: OnConflict) -> Tally {
         let mut tally = Tally::default();
-        verdicts.iter().for_each(|verdict| tally.count(&row(true), verdict, policy));
+        verdicts.iter().for_each(|verdict| tally.count(&archived(1, &["10"]), verdict, policy));
         tally
     }
 
@@ -153,7 +139,7 @@ mod tests {
         assert_eq!(counted(&[Newer(vec![1])], OnConflict::Overwrite), overwritten);
         assert!(is_done(&Newer(vec![1]), OnConflict::Overwrite) && !is_done(&Lost("gone"), OnConflict::Overwrite));
         let mut changed = Tally::default();
-        changed.count(&row(false), &Newer(vec![1]), OnConflict::Fail);
+        changed.count(&archived(1, &["10", "10"]), &Newer(vec![1]), OnConflict::Fail);
         assert_eq!(changed, told("it was changed since"));
     }
 

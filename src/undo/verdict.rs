@@ -143,7 +143,8 @@ fn differing(laid: &Laid, one: &[Field], other: &[Field]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::{Cell, Key};
+    use crate::model::on_files::Services;
+    use crate::undo::archived;
 
     /// Id, customer, name. The id is an identity: it is never set.
     type Row = [Option<&'static str>; 3];
@@ -153,18 +154,8 @@ mod tests {
     }
 
     fn judged(before: Row, after: Option<Row>, around: &Around<'_>) -> Verdict {
-        let key = |row: Row| Key::from_cells([&Cell::Value(row[0].expect("an id").to_owned())]).expect("a value");
-        let row = Archived {
-            id: 1,
-            cascade: "c".to_owned(),
-            entity: "shop.orders".to_owned(),
-            reference: "order_customer".to_owned(),
-            is_removed: after.is_none(),
-            key: Some(key(before)),
-            columns: String::new(),
-            image: String::new(),
-            after: after.map(|after| (String::new(), key(after))),
-        };
+        let keys: Vec<&str> = [Some(before), after].into_iter().flatten().filter_map(|[id, ..]| id).collect();
+        let row = archived(1, &keys);
         let laid = Laid { before: fields(before), after: after.map(fields), known: vec![0, 1, 2], settable: vec![1, 2], is_short: false };
         judge(&row, &laid, around)
     }
@@ -239,5 +230,25 @@ mod tests {
         assert_eq!(judged(Some(BEFORE), Some(REKEYED), NEITHER), stranger);
         assert_eq!(judged(None, None, NEITHER), Verdict::Lost("the row is gone"));
         assert_eq!(judged(None, None, RETURNS), Verdict::SetBack(vec![]));
+    }
+    #[tokio::test]
+    async fn h92_an_image_is_laid_over_the_columns_that_the_table_has_now() {
+        let services = Services::open("laid").await;
+        let tables = ["CREATE TABLE rows (id INTEGER PRIMARY KEY, name TEXT, length INTEGER AS (length(name)) STORED, new TEXT)"];
+        services.execute("shop", &tables).await;
+        let table = services.table("shop", "rows").await;
+        let laid = |columns: &[&str], image: &str| {
+            let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+            let row = Archived { image: image.to_owned(), ..archived(1, &["10"]) };
+            lay(Dialect::Sqlite, &table, &["id".to_owned()], &columns, &row).map(|laid| (laid.known, laid.is_short))
+        };
+        // What is generated is never written, and what came since was not kept.
+        assert_eq!(laid(&["id", "name", "length"], r#"["10","'a'","1"]"#), Some((vec![0, 1], false)));
+        assert_eq!(laid(&["id", "name", "new"], r#"["10","'a'","NULL"]"#), Some((vec![0, 1, 3], false)));
+        // A column that is gone is missed where it held something.
+        assert_eq!(laid(&["id", "name", "old"], r#"["10","'a'","NULL"]"#), Some((vec![0, 1], false)));
+        assert_eq!(laid(&["id", "name", "old"], r#"["10","NULL","'x'"]"#), Some((vec![0, 1], true)));
+        assert_eq!(laid(&["id"], r#"["10","'a'"]"#), None, "more fields than columns");
+        assert_eq!(laid(&["name"], r#"["'a'"]"#), None, "no key");
     }
 }

@@ -132,10 +132,9 @@ impl Exact {
     }
 }
 
-/// Zeros that a negative scale appends.
+/// Zeros that a negative scale appends. There may be more than any text could have.
 fn zeros(scale: i64) -> Result<usize, ValueError> {
-    let count = usize::try_from(scale.min(0).unsigned_abs()).map_err(|_| too_long())?;
-    if count > MAX_DIGITS { Err(too_long()) } else { Ok(count) }
+    usize::try_from(scale.min(0).unsigned_abs()).map_err(|_| too_long())
 }
 
 fn too_long() -> ValueError {

@@ -1,5 +1,6 @@
 //! Canonical texts, and which column types may be compared.
 
+use super::number::Exact;
 use super::{ColumnType, Comparability, IntType, ValueError, can_hold, comparable};
 
 const I64: ColumnType = ColumnType::Int(IntType { bits: 64, unsigned: false });
@@ -70,6 +71,7 @@ fn canonical_texts_of_databases_and_rules() {
         (ColumnType::Date, "2023-02-29"),
         (ColumnType::Date, "0044-03-15 BC"),
         (ColumnType::Date, "18-6-20"),
+        (ColumnType::Date, "0000-05-01"),
         (ColumnType::Time { precision: 6 }, "24:00:01"),
         (ColumnType::Time { precision: 3 }, "04:05:11.7891"),
         (ColumnType::Timestamp { precision: 6 }, "2018-06-20"),
@@ -185,4 +187,31 @@ fn h55_a_decimal_of_the_most_digits_is_one_and_of_one_more_is_none() {
     is_none(format!("1{whole}"));
     is(format!("1e-{MOST}"), &format!("0.{}1", "0".repeat(MOST - 1)));
     is_none(format!("1e-{}", MOST + 1));
+}
+
+/// A whole number in more bytes than it needs, as a producer of its own may write it.
+#[test]
+fn h55_an_unscaled_number_is_read_up_to_its_most_bytes_and_not_above() {
+    let bytes = |count: usize| [vec![0; count - 1], vec![7]].concat();
+    assert_eq!(Exact::unscaled(&bytes(61_440), 2), Exact::plain("0.07"));
+    assert!(matches!(Exact::unscaled(&bytes(61_441), 2), Err(ValueError::TooLong { .. })));
+}
+
+#[test]
+fn h55_whole_numbers_with_an_exponent_are_read_as_far_as_their_type_goes() {
+    let whole = |json: &str| Exact::json(json).and_then(|number| number.to_int(IntType { bits: 64, unsigned: false }));
+    assert_eq!(whole("123e10").as_deref(), Ok("1230000000000"));
+    assert_eq!(whole("9e18").as_deref(), Ok("9000000000000000000"));
+    for large in ["1e19", "1e21", "1e40", "1e200000", "1e9223372036854775807"] {
+        assert!(matches!(whole(large), Err(ValueError::OutOfRange { .. })), "{large}");
+    }
+    assert!(matches!(Exact::json("1e200000").and_then(|number| number.to_decimal(None)), Err(ValueError::TooLong { .. })));
+}
+
+#[test]
+fn h56_texts_that_do_not_tell_equality_are_no_keys() {
+    let none = [ColumnType::Float, ColumnType::Json, ColumnType::Other("point".to_owned())];
+    assert!(!none.iter().any(ColumnType::is_key_type));
+    let keys = [I64, decimal(2), ColumnType::Text, ColumnType::Uuid, ColumnType::Date, ColumnType::TimestampTz { precision: 6 }];
+    assert!(keys.iter().all(ColumnType::is_key_type));
 }

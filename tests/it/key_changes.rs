@@ -133,6 +133,7 @@ async fn h23_an_unclear_key_that_lives_again_at_the_second_look_keeps_its_key_ch
     settle(&bench, &records).await;
     assert!(bench.script.is_played());
     let pending = bench.lines(PENDING).await;
+    assert_eq!(pending.len(), 1, "SILENT MISS: nobody can tell whose the visit is, and nobody is told");
     // The third 1 goes.
     bench.execute("crm", "DELETE FROM members WHERE id = 1").await;
     let records = [member(&mut bench, "c", (1, 99), 40, &[]), member(&mut bench, "d", (1, 99), 50, &[])];

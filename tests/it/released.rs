@@ -162,3 +162,70 @@ async fn h80_a_window_by_percent_of_the_table_stops_before_it_is_crossed() {
         assert_eq!(world.pending().await.len(), 1);
     }
 }
+
+fn shop_of(customers: &[(i64, i64)]) -> String {
+    let orders = customers.iter().flat_map(|(customer, orders)| (0..*orders).map(move |number| (customer, 100 * customer + number)));
+    let rows =
+        orders.map(|(customer, id)| format!("INSERT INTO orders VALUES ({id}, {customer}, NULL); INSERT INTO lines VALUES ({id}, 1, '');"));
+    format!("{ORDERS}DELETE FROM orders; DELETE FROM lines;{}", rows.collect::<String>())
+}
+
+const PROGRESS: &str = "INSERT INTO entail_progress (group_id, topic, \"partition\", epoch, next_offset, rules)
+    VALUES ('it', 'crm.customers', 0, 1, 3, '')";
+const ROWS_LEFT: &str = "SELECT CAST((SELECT count(*) FROM orders) + (SELECT count(*) FROM lines) AS TEXT)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h79_as_many_rows_as_the_limit_go_and_one_more_do_not() {
+    for (orders, left) in [(10, "0"), (11, "22")] {
+        let mut world = World::new(false, CUSTOMERS, &shop_of(&[(3, orders)]), LEVELS).await;
+        sql(&world.shop, PROGRESS).await;
+        world.gone(3).await;
+        assert_eq!(lines(&world.shop, ROWS_LEFT).await, [left], "{orders} orders with a line each, under a limit of 20");
+        assert_eq!(world.pending().await.len(), usize::from(orders > 10));
+    }
+    // An odd number too: the line of the last order is the row too many.
+    let rules = LEVELS.replace("rows_per_event: 20", "rows_per_event: 19");
+    let mut world = World::new(false, CUSTOMERS, &shop_of(&[(3, 10)]), &rules).await;
+    sql(&world.shop, PROGRESS).await;
+    world.gone(3).await;
+    assert_eq!(lines(&world.shop, ROWS_LEFT).await, ["20"]);
+}
+
+/// A table that lost all of its few rows is no sign of a wrong database (H67).
+#[tokio::test(flavor = "multi_thread")]
+async fn h67_the_last_row_of_a_small_table_goes_like_any_other() {
+    let crm = "CREATE TABLE customers (id bigint PRIMARY KEY); INSERT INTO customers VALUES (3);";
+    let mut world = World::new(false, crm, &shop_of(&[(3, 2)]), LEVELS).await;
+    sql(&world.shop, PROGRESS).await;
+    world.gone(3).await;
+    assert_eq!(lines(&world.shop, ROWS_LEFT).await, ["0"]);
+    assert!(world.pending().await.is_empty());
+}
+
+/// Roots that together are more than one transaction takes are looked at by parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn h81_a_rehearsal_of_more_than_a_transaction_takes_counts_every_root_once() {
+    for most in [4, 7, 1000] {
+        let mut world = World::new(false, CUSTOMERS, &shop_of(&[(1, 2), (2, 3), (3, 1)]), LEVELS).await;
+        sql(&world.shop, PROGRESS).await;
+        sql(
+            &world.shop,
+            "INSERT INTO entail_latches (group_id, scope, reason, detail) VALUES ('it', 'reference:order_customer', 'rows', 'a test')",
+        )
+        .await;
+        for customer in 1..=3 {
+            world.gone(customer).await;
+        }
+        assert_eq!(world.pending().await.len(), 3);
+        world.engine.rows_per_transaction = most;
+        let told = std::sync::Mutex::new(Vec::new());
+        let progress = |roots| told.lock().expect("no panic").push(roots);
+        let rehearsal = entail::release::rehearse(&world.engine, "order_customer", &progress).await.expect("rehearses");
+        let rows = [("line_order".to_owned(), 6), ("order_customer".to_owned(), 6)];
+        assert_eq!((rehearsal.roots, &rehearsal.rows), (3, &rows.into()), "at most {most}: {rehearsal:?}");
+        assert_eq!(rehearsal.tables, [(("shop.line".to_owned(), "delete"), 6), (("shop.order".to_owned(), "delete"), 6)].into());
+        let told = told.into_inner().expect("no panic");
+        assert!(told.is_sorted() && told.last() == Some(&3), "{told:?}");
+        assert_eq!(lines(&world.shop, ROWS_LEFT).await, ["12"], "nothing of it is done");
+    }
+}

@@ -67,6 +67,15 @@ fn h4_an_unreadable_header_is_still_a_key_change() {
 }
 
 #[test]
+fn h4_a_bare_value_is_no_key_of_several_columns() {
+    let pairs = spec(vec![entity("customers", &[("id", I64), ("line", I64)], &[])]);
+    let old = record(Some(r#"{"id":42,"line":1}"#), None);
+    let moved = |header| operation(decode(&with_header(old.clone(), "__debezium.newkey", header), &pairs));
+    assert_eq!(moved("99"), Operation::KeyChange { key: key(&["42", "1"]), to: None });
+    assert_eq!(moved(r#"{"id":99,"line":1}"#), Operation::KeyChange { key: key(&["42", "1"]), to: Some(key(&["99", "1"])) });
+}
+
+#[test]
 fn h4_keys_of_decimal_uuid_and_text_agree_between_header_and_key() {
     let cases = [
         (ColumnType::Decimal { scale: Some(2) }, r#""D54=""#, r#"{"id":123.45}"#, "123.45"),
