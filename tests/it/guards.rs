@@ -108,6 +108,15 @@ async fn a_batch_done_twice_changes_nothing_the_second_time() {
         first.rows,
         BTreeMap::from([("line_order".to_owned(), 1), ("note_customer".to_owned(), 1), ("order_customer".to_owned(), 2)])
     );
+    let [cascade] = first.cascades.as_slice() else { panic!("one root: {:?}", first.cascades) };
+    let mut told: Vec<_> = cascade.lines.iter().map(|line| (&*line.entity, &*line.reference, line.action, line.rows)).collect();
+    told.sort_unstable();
+    let [line, note, order] = [
+        ("shop.line", "line_order", "delete", 1),
+        ("shop.note", "note_customer", "update", 1),
+        ("shop.order", "order_customer", "delete", 2),
+    ];
+    assert_eq!(told, [line, note, order]);
     assert_eq!(
         bench.lines("SELECT id, state FROM notes ORDER BY id").await,
         ["1|closed", "2|open", "3|open"],

@@ -10,6 +10,7 @@ mod check;
 mod counted;
 mod demo;
 mod drill;
+mod edges;
 mod expiry;
 mod fail_points;
 mod faults;

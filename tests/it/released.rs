@@ -217,6 +217,12 @@ async fn h81_a_rehearsal_of_more_than_a_transaction_takes_counts_every_root_once
             world.gone(customer).await;
         }
         assert_eq!(world.pending().await.len(), 3);
+        // Who has paused everything may look all the same.
+        sql(
+            &world.shop,
+            &format!("INSERT INTO entail_latches (group_id, scope, reason, detail) VALUES ('it', '{}', 'paused', '')", ledger::EVERYTHING),
+        )
+        .await;
         world.engine.rows_per_transaction = most;
         let told = std::sync::Mutex::new(Vec::new());
         let progress = |roots| told.lock().expect("no panic").push(roots);

@@ -1,6 +1,6 @@
 //! The engine alone, on SQLite files, fed with records as the feed writes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -160,6 +160,13 @@ impl Bench {
             waiting = self.engine.work(&batch, Authority::Owner(&self.epochs)).await?.waiting;
         }
         Ok(())
+    }
+
+    /// What the ledger holds as pending of a topic's roots.
+    pub(crate) async fn pending(&self, topic: &str) -> Vec<ledger::Pending> {
+        let id = *self.engine.model.reach_of_topic(topic).first().expect("one");
+        let database = &*self.engine.model.databases.handle(id).database;
+        ledger::pending(database, "it", &BTreeSet::from([partition(topic)]), None, 1000).await.expect("reads")
     }
 
     pub(crate) async fn work_until_done(&self, records: &[Record]) -> Report {

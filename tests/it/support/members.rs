@@ -1,6 +1,5 @@
 //! Members, known by their id and by a code, and what hangs on either: rules, records, and the engine that works them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use entail::change::Record;
@@ -8,7 +7,7 @@ use entail::engine::{Authority, Batch, Retry};
 use entail::ledger;
 use serde_json::{Value, json};
 
-use super::engine::{Bench, partition};
+use super::engine::Bench;
 use super::scripted::Cue;
 
 pub(crate) fn members(references: &str) -> String {
@@ -78,10 +77,7 @@ pub(crate) async fn settle(bench: &Bench, records: &[Record]) {
 
 /// What the ledger holds as pending, as the worker reads it every minute.
 pub(crate) async fn pending(bench: &Bench) -> Vec<Retry> {
-    let id = *bench.engine.model.reach_of_topic("crm.main.members").first().expect("one");
-    let database = &*bench.engine.model.databases.handle(id).database;
-    let pending = ledger::pending(database, "it", &BTreeSet::from([partition("crm.main.members")]), None, 1000).await.expect("reads");
-    pending.into_iter().map(|pending| Retry { pending, proven: None }).collect()
+    bench.pending("crm.main.members").await.into_iter().map(|pending| Retry { pending, proven: None }).collect()
 }
 
 /// Works it, and then proves what waits.

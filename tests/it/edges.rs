@@ -1,0 +1,183 @@
+//! Batches at their edges, on SQLite files: what is cut, what the second look sees, what comes behind a look-up, what a tombstone alone does.
+
+use entail::change::Record;
+use entail::engine::{Authority, Batch, Outcome, Retry, WorkError};
+use serde_json::json;
+
+use crate::support::engine::Bench;
+use crate::support::members::*;
+use crate::support::scripted::{Act, Cue};
+use crate::support::world::{CUSTOMERS, THING_TABLES, THINGS, World, lines};
+
+const ORDERS: &str = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.main.customers }
+  - { name: shop.order, table: orders, key: id }
+references:
+  - { name: order_customer, child: shop.order, columns: customer_id, parent: crm.customer, on_delete: cascade }
+";
+const COPIES: &str = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.main.customers }
+replicas:
+  - { name: shop.customer_copy, of: crm.customer, table: customer_copy, columns: { id: id, name: name } }
+";
+
+const LEFT: &str = "SELECT id FROM orders ORDER BY id";
+
+fn outcome(report: &entail::engine::Report, record: &Record) -> Outcome {
+    report.outcomes.get(&record.at).copied().unwrap_or(Outcome::NoEffect)
+}
+
+/// Roots that are too much together may be well within their limits each.
+#[tokio::test(flavor = "multi_thread")]
+async fn h79_a_batch_of_more_than_a_transaction_takes_is_cut_and_a_single_root_is_not() {
+    let mut bench = Bench::new(ORDERS, Vec::new()).await;
+    bench.engine.rows_per_transaction = 3;
+    bench.execute("shop", "INSERT INTO orders VALUES (10, 1), (11, 1), (20, 2), (21, 2), (30, 3), (31, 3), (32, 3), (33, 3)").await;
+    let [one, two, three] = [1, 2, 3].map(|id| bench.customer("d", id, &[]));
+    let together = bench.work(&[one.clone(), two.clone()]).await;
+    assert!(matches!(together, Err(WorkError::TooMany)), "{together:?}");
+    assert_eq!(bench.lines(LEFT).await.len(), 8);
+    assert!(bench.lines("SELECT scope FROM entail_latches").await.is_empty());
+    // The same of a record and a root that was parked.
+    bench
+        .execute(
+            "shop",
+            "INSERT INTO entail_latches (group_id, scope, reason, detail) VALUES ('it', 'reference:order_customer', 'rows', '')",
+        )
+        .await;
+    assert_eq!(bench.work(std::slice::from_ref(&one)).await.expect("works").parked.len(), 1);
+    bench.execute("shop", "DELETE FROM entail_latches").await;
+    let pending = bench.pending("crm.main.customers").await;
+    let retries: Vec<Retry> = pending.into_iter().map(|pending| Retry { pending, proven: None }).collect();
+    let both = Batch { retries: retries.clone(), ..bench.batch(std::slice::from_ref(&two)) };
+    let both = bench.engine.work(&both, Authority::Owner(&bench.epochs)).await;
+    assert!(matches!(both, Err(WorkError::TooMany)), "{both:?}");
+    let alone = bench.engine.work(&Batch { retries, ..Batch::default() }, Authority::Owner(&bench.epochs)).await.expect("works");
+    assert_eq!((alone.settled_later, bench.lines(LEFT).await.len()), (1, 6));
+    bench.work(&[two]).await.expect("works");
+    // Larger than a transaction's share, and it cannot be cut.
+    bench.work(&[three]).await.expect("works");
+    assert!(bench.lines(LEFT).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h5_a_tombstone_alone_removes_what_hangs_on_its_row() {
+    let mut bench = Bench::new(ORDERS, Vec::new()).await;
+    bench.execute("crm", "INSERT INTO customers VALUES (2, 'Bob')").await;
+    bench.execute("shop", "INSERT INTO orders VALUES (10, 1), (20, 2)").await;
+    let tombstones = [1, 2, 3].map(|id| bench.record("crm.main.customers", &json!({"id": id}), None, &[]));
+    let report = bench.work(&tombstones).await.expect("works");
+    assert_eq!(bench.lines(LEFT).await, ["20"]);
+    let outcomes = tombstones.each_ref().map(|record| outcome(&report, record));
+    assert_eq!(outcomes, [Outcome::Applied, Outcome::NoEffect, Outcome::NoEffect], "one lives, and one had nothing");
+    assert_eq!(report.spared, 1);
+}
+
+/// No reference points at the row: its own database is asked all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn h3_a_copy_of_a_row_that_lives_stays_though_nothing_points_at_it() {
+    let mut bench = Bench::new(COPIES, Vec::new()).await;
+    bench.execute("crm", "INSERT INTO customers VALUES (1, 'customer 1'), (2, 'customer 2')").await;
+    let told = [1, 2].map(|id| bench.customer("c", id, &[]));
+    bench.work(&told).await.expect("works");
+    bench.execute("crm", "DELETE FROM customers WHERE id = 1").await;
+    let gone = [1, 2].map(|id| bench.customer("d", id, &[]));
+    bench.work(&gone).await.expect("works");
+    let copies = "SELECT id, name FROM customer_copy ORDER BY id";
+    assert_eq!(bench.lines(copies).await, ["2|customer 2"], "WRONG DELETION, or a copy that stays for ever");
+    let tombstone = bench.record("crm.main.customers", &json!({"id": 2}), None, &[]);
+    bench.work(&[tombstone]).await.expect("works");
+    assert_eq!(bench.lines(copies).await, ["2|customer 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_an_old_key_that_lives_again_at_the_second_look_keeps_its_children() {
+    let mut bench = seeded(&visit(FOLLOW)).await;
+    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1)").await;
+    let halves = rekey(&mut bench, (1, 2), 70, 10);
+    let report = bench.work(&halves).await.expect("works");
+    let again = vec!["crm: INSERT INTO members VALUES (1, 99)".to_owned()];
+    bench.script.cue(Cue { at: "looking up", nth: 2, act: Act::Interleave(again) });
+    bench.prove(report.waiting).await.expect("works");
+    assert!(bench.script.is_played());
+    assert_eq!(bench.lines(VISITS).await, ["1|1"], "WRONG CHANGE: it may be of the new row");
+    let pending = bench.lines(PENDING).await;
+    assert!(matches!(pending.as_slice(), [one] if one.ends_with("|ambiguous")), "SILENT MISS: {pending:?}");
+}
+
+/// 1 became 5; another 1 became 9. Whose a visit of 1 is, nobody can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_an_unclear_key_is_parked_where_rows_point_at_it_and_done_with_where_none_do() {
+    for (visits, parked) in [("(1, 1)", 1), ("(1, 8)", 0)] {
+        let mut bench = seeded(&visit(FOLLOW)).await;
+        bench.execute("crm", "INSERT INTO members VALUES (5, 50), (9, 90)").await;
+        bench.execute("shop", &format!("INSERT INTO visits VALUES {visits}")).await;
+        let mut records = rekey(&mut bench, (1, 5), 50, 10).to_vec();
+        records.push(member(&mut bench, "c", (1, 90), 20, &[]));
+        records.extend(rekey(&mut bench, (1, 9), 90, 30));
+        let before = bench.lines(VISITS).await;
+        settle(&bench, &records).await;
+        let pending = bench.lines(PENDING).await;
+        assert_eq!((pending.len(), bench.lines(VISITS).await), (parked, before), "{visits}: {pending:?}");
+        assert!(pending.iter().all(|one| one.ends_with("|ambiguous")), "{pending:?}");
+    }
+}
+
+/// What came behind the look-up is not proven by it: it waits for a look-up of its own, also over a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn h114_a_row_behind_the_look_up_waits_in_the_ledger_for_the_next_one() {
+    let mut bench = seeded(&visit(FOLLOW)).await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1), (2, 2)").await;
+    let gone = [(1, 70), (2, 20)].map(|row| member(&mut bench, "d", row, 10, &[]));
+    let report = bench.work(&gone).await.expect("works");
+    assert_eq!((report.waiting.len(), bench.lines(PENDING).await.len()), (2, 2));
+    bench.execute("shop", "INSERT INTO visits VALUES (3, 1)").await;
+    let retries = report.waiting.into_iter().map(|one| Retry { pending: one.pending, proven: Some(one.seen) }).collect();
+    let report = bench.engine.work(&Batch { retries, ..Batch::default() }, Authority::Owner(&bench.epochs)).await.expect("works");
+    assert_eq!(bench.lines(VISITS).await, ["3|1"]);
+    assert_eq!(report.waiting.len(), 1);
+    assert_eq!(bench.lines(PENDING).await, ["[\"id\"]|[\"1\"]|wait"], "SILENT MISS after a crash, or a root that nothing hangs on");
+    bench.prove(report.waiting).await.expect("works");
+    assert!(bench.lines(VISITS).await.is_empty() && bench.lines(PENDING).await.is_empty());
+}
+
+/// A release lets go what is left of it; one that is used up neither helps nor hinders.
+#[tokio::test(flavor = "multi_thread")]
+async fn h81_what_is_left_of_a_release_counts_for_roots_that_are_proven_and_nothing_else_does() {
+    let rules = format!("{}limits: {{ rows_per_event: 2, rows: {{ count: 60, per: 10m }} }}\n", members(&visit(FOLLOW)));
+    for (allowed, visits, left) in [(0, 2, 0), (5, 3, 0), (5, 2, 0), (0, 3, 3)] {
+        let mut bench = Bench::new(&rules, Vec::new()).await;
+        bench.execute("crm", "INSERT INTO members VALUES (8, 80)").await;
+        for id in 0..visits {
+            bench.execute("shop", &format!("INSERT INTO visits VALUES ({id}, 1)")).await;
+        }
+        let gone = member(&mut bench, "d", (1, 70), 10, &[]);
+        let allow = format!("INSERT INTO entail_allowances (group_id, reference, \"rows\") VALUES ('it', 'visit_member', {allowed})");
+        bench.execute("shop", &allow).await;
+        let waiting = bench.work(&[gone]).await.expect("works").waiting;
+        bench.prove(waiting).await.expect("works");
+        assert_eq!(bench.lines(VISITS).await.len(), left, "{allowed} allowed, {visits} rows");
+    }
+}
+
+/// A default counts where it is written, and not where the column is set to null.
+#[tokio::test(flavor = "multi_thread")]
+async fn h110_a_default_that_is_not_written_needs_no_parent() {
+    let tables = THING_TABLES
+        .replace("others (id bigint PRIMARY KEY, customer bigint,", "others (id bigint PRIMARY KEY, customer bigint DEFAULT 77,");
+    let mut world = World::new(false, CUSTOMERS, &tables, THINGS).await;
+    world.gone(1).await;
+    let now = lines(&world.shop, "SELECT id || '|' || coalesce(customer, '-') FROM others ORDER BY id").await;
+    assert_eq!((now, lines(&world.shop, "SELECT scope FROM entail_latches").await), (vec!["1|-".to_owned(), "2|2".to_owned()], vec![]));
+    // Where it is written, nobody is 77.
+    let mut world = World::new(false, CUSTOMERS, &tables, &THINGS.replace("on_delete: set_null", "on_delete: set_default")).await;
+    world.gone(1).await;
+    assert_eq!(lines(&world.shop, "SELECT scope FROM entail_latches").await, ["reference:other_customer"]);
+}
