@@ -25,6 +25,7 @@ mod key_corpus;
 mod large;
 mod latches;
 mod layout;
+mod ledger;
 mod live;
 mod masses;
 mod model;
