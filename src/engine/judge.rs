@@ -165,9 +165,10 @@ impl Judged {
             let is_followed = |edge: &Edge| edge.origin != Origin::Native && edge.mode == Mode::Enforce;
             let latched = job.model.graph.edges_at(root.target).find(|(id, edge)| is_followed(edge) && job.latched.contains(id));
             let edges: Vec<EdgeId> = job.model.graph.edges_at(root.target).map(|(edge, _)| edge).collect();
-            let has_rows = latched.is_some() || collected.first_level(root, &edges).next().is_some();
+            let mut rows = collected.first_level(root, &edges);
+            let leaves_rows = latched.is_some() || rows.any(|(edge, _)| !acts(job.model.graph.edge(edge), &root.fate));
             let Some(subject) = self.subject_mut(id) else { continue };
-            subject.has_rows = has_rows;
+            subject.leaves_rows = leaves_rows;
             let is_called = subject.is_called;
             let is_looked_at = matches!(subject.state, State::Beside | State::Undone | State::Parked(..) | State::Alive);
             let is_missing = confirmed.doomed.contains(&id);

@@ -136,9 +136,14 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
     for target in targets {
         let label = history::label(job.model, target);
         let follows = job.model.graph.keys_may_change(job.model.graph.target(target).entity);
-        let is_done = |subject: &Subject, settled: bool| settled && subject.target == target && has_moved(subject, follows);
-        let done = judged.subjects.iter().zip(settled).filter(|(subject, settled)| is_done(subject, **settled));
-        let done: Vec<Key> = done.map(|(subject, _)| subject.key.clone()).collect();
+        let settled = judged.subjects.iter().zip(settled).filter(|(subject, settled)| **settled && subject.target == target);
+        let settled: Vec<&Subject> = settled.map(|(subject, _)| subject).collect();
+        let keys = |is_it: &dyn Fn(&Subject) -> bool| -> Vec<Key> {
+            settled.iter().filter(|subject| is_it(subject)).map(|subject| subject.key.clone()).collect()
+        };
+        let done = keys(&has_moved);
+        let left = keys(&|subject| follows && subject.leaves_rows && matches!(subject.state, State::Root(Fate::Moved(_))));
+        let empty = keys(&|subject| subject.state == State::NoRows);
         let lived = job.reduced.lived.iter().filter(|((of, _), _)| follows && *of == target);
         let lived: BTreeMap<Key, Option<SourcePosition>> = lived.map(|((_, key), source)| (key.clone(), source.clone())).collect();
         let moves = job.reduced.moves.get(&target).cloned().unwrap_or_default();
@@ -147,6 +152,8 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
             ledger::note_moves(session, dialect, &group, &label, &moves).await?;
             ledger::note_arrivals(session, dialect, &group, &label, &arrivals).await?;
             ledger::set_moves(session, dialect, &group, &label, &done, (MoveState::Open, MoveState::Done)).await?;
+            ledger::set_moves(session, dialect, &group, &label, &left, (MoveState::Open, MoveState::Left)).await?;
+            ledger::set_moves(session, dialect, &group, &label, &empty, (MoveState::Left, MoveState::Done)).await?;
             let superseded = superseded(session, dialect, &group, &label, &lived).await?;
             ledger::supersede(session, dialect, &group, &label, &superseded).await?;
         }
@@ -154,12 +161,13 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
     Ok(())
 }
 
-/// Whether the key's open key changes are done with. Where no reference follows them, children may stay behind, and then they stay open.
-fn has_moved(subject: &Subject, follows: bool) -> bool {
+/// Whether the key's open key changes are done with. Of rows that no reference follows some may stay behind, and then they are not: who has the key
+/// next is not the parent of those (H23).
+fn has_moved(subject: &Subject) -> bool {
     match &subject.state {
         // What is still open of a key that lives has turned out to be no change of it.
         State::Alive | State::NoRows => true,
-        State::Root(Fate::Moved(_)) => follows || !subject.has_rows,
+        State::Root(Fate::Moved(_)) => !subject.leaves_rows,
         State::Root(_) | State::Parked(..) | State::Waiting | State::Beside | State::Undone => false,
     }
 }

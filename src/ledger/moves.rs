@@ -155,13 +155,16 @@ pub async fn arrivals(
 }
 
 fn read_move(row: &Row) -> Option<Move> {
-    let state = [MoveState::Open, MoveState::Done, MoveState::Superseded].into_iter().find(|state| state_text(*state) == cell(row, 3))?;
+    let state = [MoveState::Open, MoveState::Left, MoveState::Done, MoveState::Superseded]
+        .into_iter()
+        .find(|state| state_text(*state) == cell(row, 3))?;
     Some(Move { from: read_key(cell(row, 0))?, to: read_key(cell(row, 1)), source: read_source(cell(row, 2)), state })
 }
 
 fn state_text(state: MoveState) -> &'static str {
     match state {
         MoveState::Open => "open",
+        MoveState::Left => "left",
         MoveState::Done => "done",
         MoveState::Superseded => "superseded",
     }

@@ -52,6 +52,8 @@ pub fn complete(moves: Vec<Move>, arrivals: &[Arrival]) -> Vec<Move> {
 pub enum MoveState {
     /// Children may still carry the old key.
     Open,
+    /// Those that follow the key were re-keyed; others point at the old key still.
+    Left,
     /// The children were re-keyed, or there were none.
     Done,
     /// Done, and the old key has had a life of its own since.
@@ -139,11 +141,15 @@ fn is_repeat(one: &Move, moves: &[Move]) -> bool {
 }
 
 fn without_open_moves(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruling {
-    let done = moves.iter().filter(|one| one.from == history.key && one.state == MoveState::Done);
+    let worked = |one: &&Move| one.from == history.key && matches!(one.state, MoveState::Left | MoveState::Done);
+    let done = moves.iter().filter(worked);
     let last = done.reduce(|best, one| if later(one, best) { one } else { best });
     match last {
         // The last word on the key is a key change: whoever still carries it belongs there.
         Some(last) if !history.deleted || newer(last.source.as_ref(), history.source.as_ref()) => follow(last, moves, present),
+        _ if history.deleted && moves.iter().any(|one| one.from == history.key && one.state == MoveState::Left) => {
+            Ruling::Park("rows stayed behind when the key changed: the key alone cannot tell them from those of its next row")
+        }
         _ if history.deleted => Ruling::Gone,
         _ if history.moved => Ruling::Stays,
         _ if history.keys_may_change => Ruling::Park("only a tombstone says so: it may be half of a key change"),
@@ -230,7 +236,7 @@ mod tests {
         rule(history, moves, &|candidate: &Key| alive.iter().any(|one| key(one) == *candidate))
     }
 
-    use MoveState::{Done, Open, Superseded};
+    use MoveState::{Done, Left, Open, Superseded};
 
     #[test]
     fn a_plain_delete_is_gone_and_a_bare_tombstone_waits_h5() {
@@ -295,6 +301,18 @@ mod tests {
         assert_eq!(ruling(&history("1", true, 30), &done, &["2"]), Ruling::Gone);
         let superseded = [moved("1", "2", 20, Superseded)];
         assert_eq!(ruling(&history("1", true, 30), &superseded, &["2"]), Ruling::Gone);
+    }
+
+    #[test]
+    fn h23_rows_that_stayed_behind_are_not_the_next_rows_own() {
+        let left = [moved("1", "2", 20, Left)];
+        assert_eq!(ruling(&history("1", false, 20), &left, &["2"]), Ruling::Moved(key("2")), "told again");
+        assert_eq!(ruling(&history("1", true, 10), &left, &["2"]), Ruling::Moved(key("2")), "what was before the change");
+        assert!(matches!(ruling(&history("1", true, 30), &left, &["2"]), Ruling::Park(_)));
+        assert_eq!(ruling(&history("2", true, 30), &left, &[]), Ruling::Gone, "the row itself went");
+        let again = [left[0].clone(), moved("1", "3", 40, Done)];
+        assert_eq!(ruling(&history("1", true, 30), &again, &["2", "3"]), Ruling::Moved(key("3")));
+        assert!(matches!(ruling(&history("1", true, 50), &again, &["2", "3"]), Ruling::Park(_)));
     }
 
     #[test]
