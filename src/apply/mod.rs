@@ -106,6 +106,7 @@ fn blame(step: &Step, behind: &[EdgeId], error: SinkError) -> Trouble {
         | SinkError::Fenced { .. }
         | SinkError::OtherRules { .. }
         | SinkError::NoLedger { .. }
+        | SinkError::LaterLedger { .. }
         | SinkError::Paused { .. }
         | SinkError::Rewound { .. }
         | SinkError::Drifted { .. }
@@ -200,4 +201,30 @@ pub(crate) fn commit_order(model: &Model, steps: &[Step], databases: impl Iterat
     let mut order: Vec<DatabaseId> = databases.collect();
     order.sort_by_key(|database| (ranks.get(database).copied().unwrap_or(usize::MAX), *database));
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Cell;
+
+    #[test]
+    fn h47_a_cascade_has_one_id_wherever_and_however_often_it_is_worked() {
+        let key = |text: &str| Key::from_cells([&Cell::Value(text.to_owned())]).expect("a value");
+        let id = |group: &str, entity: &str, column: &str, text: &str, cause: &str| {
+            cascade_id(group, entity, &[column.to_owned()], &key(text), cause)
+        };
+        let one = id("it", "crm.customer", "id", "1", "customers[0]@5");
+        assert_eq!(one, id("it", "crm.customer", "id", "1", "customers[0]@5"));
+        assert!(one.len() == 24 && one.bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
+        let others = [
+            id("other", "crm.customer", "id", "1", "customers[0]@5"),
+            id("it", "crm.member", "id", "1", "customers[0]@5"),
+            id("it", "crm.customer", "code", "1", "customers[0]@5"),
+            id("it", "crm.customer", "id", "2", "customers[0]@5"),
+            id("it", "crm.customer", "id", "1", "customers[0]@6"),
+        ];
+        let all: std::collections::BTreeSet<&String> = others.iter().chain([&one]).collect();
+        assert_eq!(all.len(), 6);
+    }
 }

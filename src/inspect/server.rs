@@ -44,6 +44,9 @@ pub(super) async fn ledgers(subject: &Subject<'_>, config: &Config) -> Vec<Probl
                 let message = "there is no ledger of this program's version";
                 problems.push(Problem::new(Code::NoLedger, &handle.name, message, "entail migrate"));
             }
+            Err(error @ SinkError::LaterLedger { .. }) => {
+                problems.push(Problem::new(Code::NoLedger, &handle.name, error.to_string(), error.hint()));
+            }
             Err(error) => problems.push(super::subject::refusal(&handle.name, &error)),
         }
     }

@@ -62,6 +62,8 @@ pub const TABLES: &[&str] = &[
 ];
 /// The table that says of which version they are: only `migrate` writes it.
 pub const VERSIONS: &str = "entail_migrations";
+/// The version that this program reads and writes: the number of its last migration.
+const VERSION: i64 = 9;
 
 /// The version of a partition's ownership: an older one can commit nothing (H31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,7 +147,7 @@ fn number(what: &str, row: &Row, index: usize) -> Result<i64, SinkError> {
 /// Whether the ledger is there, in this program's version.
 ///
 /// # Errors
-/// [`SinkError::NoLedger`], or those of the database.
+/// [`SinkError::NoLedger`] or [`SinkError::LaterLedger`], or those of the database.
 pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError> {
     let sql = "SELECT CAST(max(version) AS TEXT) FROM entail_migrations WHERE success";
     let version = match database.read(&Statement::fixed("reading the ledger's version", sql, Vec::new())).await {
@@ -153,7 +155,11 @@ pub async fn exists(database: &dyn Database, name: &str) -> Result<(), SinkError
         Err(SinkError::Database { fault: crate::sink::Fault::UnknownObject, .. }) => String::new(),
         Err(other) => return Err(other),
     };
-    if version == "9" { Ok(()) } else { Err(SinkError::NoLedger { database: name.to_owned() }) }
+    match version.parse::<i64>() {
+        Ok(VERSION) => Ok(()),
+        Ok(version) if version > VERSION => Err(SinkError::LaterLedger { database: name.to_owned(), version, known: VERSION }),
+        _ => Err(SinkError::NoLedger { database: name.to_owned() }),
+    }
 }
 
 async fn query(session: &mut dyn Session, statement: Option<Statement>) -> Result<Vec<Row>, SinkError> {

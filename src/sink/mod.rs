@@ -201,6 +201,16 @@ pub enum SinkError {
         /// The database.
         database: String,
     },
+    /// The ledger is that of a later release (H77).
+    #[error("database `{database}` has the ledger of a later release: version {version}, and this program knows {known}")]
+    LaterLedger {
+        /// The database.
+        database: String,
+        /// Its ledger's version.
+        version: i64,
+        /// This program's.
+        known: i64,
+    },
     /// The default that a reference would write names no living parent (H110).
     #[error("the default of reference `{reference}` names no living parent")]
     DefaultWithoutParent {
@@ -298,6 +308,7 @@ impl SinkError {
             Self::Fenced { .. }
             | Self::OtherRules { .. }
             | Self::NoLedger { .. }
+            | Self::LaterLedger { .. }
             | Self::Swallowed { .. }
             | Self::Unnamed { .. }
             | Self::Exceeded { .. }
@@ -328,6 +339,7 @@ impl SinkError {
             Self::Fenced { .. } => "another worker has taken over; this one drops the partition",
             Self::OtherRules { .. } => "the later worker's rules count: give this one the same rules, or stop the other, and start again",
             Self::NoLedger { .. } => "run `entail migrate`, or `entail run --migrate`",
+            Self::LaterLedger { .. } => "run that release, or a later one; ledgers are not taken back",
             Self::DefaultWithoutParent { .. } => "create the parent that the column's default names, or change the default or the rule",
             Self::Exceeded { .. } => "`entail release` shows what would go, and lets it go",
             Self::Unnamed { .. } => "give the row a whole key, or name another unique key of the table in the rules",

@@ -67,6 +67,7 @@ pub(super) fn refusal(error: &UndoError) -> Option<&'static str> {
         | SinkError::Fenced { .. }
         | SinkError::OtherRules { .. }
         | SinkError::NoLedger { .. }
+        | SinkError::LaterLedger { .. }
         | SinkError::Unnamed { .. }
         | SinkError::Exceeded { .. }
         | SinkError::Paused { .. }

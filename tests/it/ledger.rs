@@ -197,3 +197,25 @@ async fn h74_what_tables_were_is_read_back_as_it_was() {
         }
     }
 }
+
+/// Whoever goes back to an older release is told so, and nothing is migrated.
+#[tokio::test(flavor = "multi_thread")]
+async fn h77_the_ledger_of_a_later_release_is_left_alone() {
+    for postgres in [false, true] {
+        let world = world(postgres).await;
+        let later = "INSERT INTO entail_migrations (version, description, installed_on, success, checksum, execution_time)
+            SELECT version + 1, 'later', installed_on, success, checksum, 0 FROM entail_migrations ORDER BY version DESC LIMIT 1";
+        sql(&world.shop, later).await;
+        let versions = lines(&world.shop, "SELECT CAST(version AS TEXT) FROM entail_migrations AS m ORDER BY m.version").await;
+        for migrate in [false, true] {
+            let error = entail::startup::ledgers(&world.engine.model, migrate).await.expect_err("refused");
+            let said = entail::error::chain(&error);
+            let last = versions.last().expect("a version");
+            assert!(said.contains("later release") && said.contains(&format!("version {last}")), "{said}");
+        }
+        assert_eq!(lines(&world.shop, "SELECT CAST(version AS TEXT) FROM entail_migrations AS m ORDER BY m.version").await, versions);
+        sql(&world.shop, "DELETE FROM entail_migrations").await;
+        let error = entail::startup::ledgers(&world.engine.model, false).await.expect_err("refused");
+        assert!(entail::error::chain(&error).contains("no entail ledger"));
+    }
+}

@@ -43,6 +43,13 @@ pub(super) const CASES: &[Bad] = &[
         ..GOOD
     },
     Bad {
+        name: "the ledger of a later release",
+        shop: "INSERT INTO entail_migrations SELECT version + 1, 'later', now(), true, checksum, 0 FROM entail_migrations ORDER BY 1 DESC LIMIT 1",
+        found: &[Code::NoLedger],
+        says: "ledgers are not taken back",
+        ..GOOD
+    },
+    Bad {
         name: "a publication for all tables",
         shop: "DROP PUBLICATION feed; CREATE PUBLICATION feed FOR ALL TABLES",
         found: &[Code::LedgerCaptured],
