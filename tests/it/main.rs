@@ -7,6 +7,7 @@ mod acls;
 mod altered;
 mod cascade;
 mod check;
+mod copies;
 mod counted;
 mod demo;
 mod drill;

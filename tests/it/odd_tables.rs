@@ -1,13 +1,12 @@
 //! Tables and records of other people: names that hide others, heirs, values that an event leaves out, letters that are too large.
 
 use entail::databases::Databases;
-use entail::engine::{Authority, Batch};
 use entail::model::{BindError, Model};
 use entail::rules::{self, SourceFile};
 use entail::sink::{Access, Location};
 use serde_json::{Value, json};
 
-use crate::support::engine::Bench;
+use crate::copies::COPIES;
 use crate::support::kafka::Record;
 use crate::support::wait::wait_for;
 use crate::support::worker::{DEADLINE, Shop};
@@ -46,46 +45,6 @@ async fn h65_a_table_from_which_others_inherit_is_refused() {
     shop.execute("shop", "CREATE TABLE old_orders () INHERITS (orders)").await;
     let (code, _, said) = shop.command(&["run", "--migrate", "--until-end"]).await;
     assert!(code == 2 && said.contains("other tables inherit from `orders`"), "{code}: {said}");
-}
-
-const COPIES: &str = "
-version: 1
-mode: enforce
-entities:
-  - { name: crm.customer, table: customers, key: id, topic: crm.main.customers }
-  - { name: crm.member, table: members, key: id, topic: crm.main.customers }
-replicas:
-  - { name: shop.customer_copy, of: crm.customer, table: customer_copy, columns: { id: id, name: name } }
-";
-
-fn written(bench: &mut Bench, name: &str, lsn: i64) -> entail::change::Record {
-    let source = json!({"connector": "sqlite", "name": "crm", "schema": "main", "table": "customers", "lsn": lsn});
-    let value = json!({"op": "u", "before": Value::Null, "after": {"id": 7, "name": name}, "source": source});
-    bench.record("crm.main.customers", &json!({"id": 7}), Some(&value), &[])
-}
-
-/// A large value that a second change of the same row leaves out, as it did not change.
-#[tokio::test(flavor = "multi_thread")]
-async fn h12_a_value_that_a_later_event_of_the_batch_leaves_out_is_copied_all_the_same() {
-    let mut bench = Bench::new(COPIES, Vec::new()).await;
-    bench.execute("crm", "INSERT INTO customers VALUES (7, 'new')").await;
-    bench.execute("shop", "INSERT INTO customer_copy VALUES (7, 'old')").await;
-    let records = [written(&mut bench, "new", 10), written(&mut bench, "__debezium_unavailable_value", 11)];
-    bench.work(&records).await.expect("works");
-    assert_eq!(bench.lines("SELECT id, name FROM customer_copy").await, ["7|new"]);
-}
-
-/// Two tables share a topic, and keys: the tombstone is of the other one.
-#[tokio::test(flavor = "multi_thread")]
-async fn h5_a_tombstone_of_another_table_does_not_take_an_update_away() {
-    let mut bench = Bench::new(COPIES, Vec::new()).await;
-    bench.execute("crm", "INSERT INTO customers VALUES (7, 'new')").await;
-    bench.execute("shop", "INSERT INTO customer_copy VALUES (7, 'old')").await;
-    let tombstone = |bench: &mut Bench| bench.record("crm.main.customers", &json!({"id": 7}), None, &[]);
-    let records = [written(&mut bench, "new", 10), tombstone(&mut bench)];
-    let batch: Batch = bench.batch(&records);
-    bench.engine.work(&batch, Authority::Owner(&bench.epochs)).await.expect("works");
-    assert_eq!(bench.lines("SELECT id, name FROM customer_copy").await, ["7|new"]);
 }
 
 /// The topic of the dead letters takes less than the topic of the changes.
@@ -142,37 +101,6 @@ async fn h53_a_value_without_a_canonical_form_is_copied_as_its_owner_prints_it()
     }
     let now = lines(&world.shop, "SELECT concat(id, '|', seen, '|', share) FROM customer_copy ORDER BY id").await;
     assert_eq!(now, ["7|infinity|NaN", "8|0044-03-15 00:00:00 BC|2.5"]);
-}
-
-/// A change that was under way when a snapshot was taken has an earlier position than the row that the snapshot read, and is the later word.
-#[tokio::test(flavor = "multi_thread")]
-async fn h53_a_change_under_way_at_a_snapshot_is_not_taken_for_older_than_its_row() {
-    let read = |bench: &mut Bench| {
-        let source = json!({"connector": "sqlite", "name": "crm", "schema": "main", "table": "customers", "lsn": 150, "snapshot": "true"});
-        let value = json!({"op": "r", "before": Value::Null, "after": {"id": 7, "name": "old"}, "source": source});
-        bench.record("crm.main.customers", &json!({"id": 7}), Some(&value), &[])
-    };
-    let gone = |bench: &mut Bench| {
-        let source = json!({"connector": "sqlite", "name": "crm", "schema": "main", "table": "customers", "lsn": 100});
-        let value = json!({"op": "d", "before": {"id": 7, "name": "old"}, "after": Value::Null, "source": source});
-        bench.record("crm.main.customers", &json!({"id": 7}), Some(&value), &[])
-    };
-    for (is_gone, in_one) in [(false, true), (false, false), (true, true), (true, false)] {
-        let mut bench = Bench::new(COPIES, Vec::new()).await;
-        if !is_gone {
-            bench.execute("crm", "INSERT INTO customers VALUES (7, 'new')").await;
-        }
-        let records = [read(&mut bench), if is_gone { gone(&mut bench) } else { written(&mut bench, "new", 100) }];
-        for batch in records.chunks(if in_one { 2 } else { 1 }) {
-            bench.work(batch).await.expect("works");
-        }
-        let expected: &[&str] = if is_gone { &[] } else { &["7|new"] };
-        assert_eq!(bench.lines("SELECT id, name FROM customer_copy").await, expected, "gone: {is_gone}, one batch: {in_one}");
-        // A repeat of what went before changes nothing.
-        let repeat = [written(&mut bench, "older", 90)];
-        bench.work(&repeat).await.expect("works");
-        assert_eq!(bench.lines("SELECT id, name FROM customer_copy").await, expected, "gone: {is_gone}, one batch: {in_one}");
-    }
 }
 
 /// Native keys by which the database would change rows that are not found by the text of the parent's key.

@@ -207,7 +207,9 @@ impl World {
     }
 
     pub(crate) async fn undo(&self, choice: Choice, on_conflict: OnConflict, is_dry: bool) -> Undone {
-        self.try_undo(choice, on_conflict, is_dry).await.unwrap_or_else(|error| panic!("{}", entail::error::chain(&error)))
+        let undone = self.try_undo(choice, on_conflict, is_dry).await.unwrap_or_else(|error| panic!("{}", entail::error::chain(&error)));
+        assert!(undone.lost.iter().all(|(_, rows)| *rows > 0), "told as lost, and none is: {:?}", undone.lost);
+        undone
     }
 }
 
