@@ -1,7 +1,7 @@
 //! A rules path to the texts of its files. The only part of the rules that touches the disk.
 //!
 //! A directory stands for its own `*.yaml` and `*.yml`, sorted by name; other files, tests (`*.test.yaml`), hidden ones and directories below it are left alone
-//! (a mounted ConfigMap keeps its versions in hidden directories). A file that is named outright is read whatever it is called, unless as tests are.
+//! (a mounted ConfigMap keeps its versions in hidden directories). A file that is named outright is read whatever it is called.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -23,12 +23,6 @@ pub fn load(path: &Path) -> Result<Vec<SourceFile>, Vec<Diagnostic>> {
 
 fn rules_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     if !path.is_dir() {
-        if is_tests_file(path) && path.is_file() {
-            let name = path.to_string_lossy();
-            let problem = Diagnostic::error("no-rules", top(&name), "the file is named as tests of rules are");
-            problems.push(problem.hint(format!("`entail test {name}` runs it; rules stand in a file of another name")));
-            return Vec::new();
-        }
         return vec![path.to_owned()];
     }
     let mut paths = match listed(path) {
@@ -116,20 +110,4 @@ fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
 
 fn top(name: &str) -> Spot<'_> {
     Spot { file: name, start: 0, end: 0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rules::render_text;
-
-    #[test]
-    fn a_file_of_tests_is_told_from_one_of_rules() {
-        let problems = load(Path::new("rules/shop.test.yaml")).expect_err("tests");
-        let said = render_text(&problems, &[]);
-        assert!(said.contains("named as tests") && said.contains("`entail test rules/shop.test.yaml`"), "{said}");
-        assert!(load(Path::new("rules/shop.yaml")).is_ok() && load(Path::new("rules")).is_ok());
-        let missing = load(Path::new("rules/missing.test.yaml")).expect_err("missing");
-        assert!(!render_text(&missing, &[]).contains("entail test"), "it is not there at all");
-    }
 }
