@@ -166,7 +166,9 @@ impl Judged {
             let latched = job.model.graph.edges_at(root.target).find(|(id, edge)| is_followed(edge) && job.latched.contains(id));
             let edges: Vec<EdgeId> = job.model.graph.edges_at(root.target).map(|(edge, _)| edge).collect();
             let mut rows = collected.first_level(root, &edges);
-            let leaves_rows = latched.is_some() || rows.any(|(edge, _)| !acts(job.model.graph.edge(edge), &root.fate));
+            // Of a reference that never does anything nothing can come to its rows.
+            let stays = |edge: &Edge| !acts(edge, &root.fate) && acts(edge, &Fate::Unclear(""));
+            let leaves_rows = latched.is_some() || rows.any(|(edge, _)| stays(job.model.graph.edge(edge)));
             let Some(subject) = self.subject_mut(id) else { continue };
             subject.leaves_rows = leaves_rows;
             let is_called = subject.is_called;

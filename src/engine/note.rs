@@ -143,7 +143,8 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
         };
         let done = keys(&has_moved);
         let left = keys(&|subject| follows && subject.leaves_rows && matches!(subject.state, State::Root(Fate::Moved(_))));
-        let empty = keys(&|subject| subject.state == State::NoRows);
+        let is_left_by_all = |subject: &Subject| matches!(subject.state, State::Root(Fate::Moved(_))) && !subject.leaves_rows;
+        let empty = keys(&|subject| subject.state == State::NoRows || is_left_by_all(subject));
         let lived = job.reduced.lived.iter().filter(|((of, _), _)| follows && *of == target);
         let lived: BTreeMap<Key, Option<SourcePosition>> = lived.map(|((_, key), source)| (key.clone(), source.clone())).collect();
         let moves = job.reduced.moves.get(&target).cloned().unwrap_or_default();
@@ -154,6 +155,7 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
             ledger::set_moves(session, dialect, &group, &label, &done, (MoveState::Open, MoveState::Done)).await?;
             ledger::set_moves(session, dialect, &group, &label, &left, (MoveState::Open, MoveState::Left)).await?;
             ledger::set_moves(session, dialect, &group, &label, &empty, (MoveState::Left, MoveState::Done)).await?;
+            ledger::set_moves(session, dialect, &group, &label, &empty, (MoveState::Reused, MoveState::Superseded)).await?;
             let superseded = superseded(session, dialect, &group, &label, &lived).await?;
             ledger::supersede(session, dialect, &group, &label, &superseded).await?;
         }
@@ -161,8 +163,8 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
     Ok(())
 }
 
-/// Whether the key's open key changes are done with. Of rows that no reference follows some may stay behind, and then they are not: who has the key
-/// next is not the parent of those (H23).
+/// Whether the key's open key changes are done with. Rows of a reference that does not follow may stay behind: until they are gone the change is not
+/// done with, as the key's next row is not their parent (H23).
 fn has_moved(subject: &Subject) -> bool {
     match &subject.state {
         // What is still open of a key that lives has turned out to be no change of it.
@@ -185,7 +187,7 @@ async fn superseded(
     let is_history = |one: &Move| {
         let later = lived.get(&one.from).and_then(Option::as_ref);
         let compared = later.zip(one.source.as_ref()).and_then(|(later, made)| later.compare(made));
-        one.state == MoveState::Done && compared == Some(std::cmp::Ordering::Greater)
+        matches!(one.state, MoveState::Done | MoveState::Left) && compared == Some(std::cmp::Ordering::Greater)
     };
     Ok(known.into_iter().filter(is_history).collect())
 }

@@ -35,7 +35,7 @@ pub async fn expire_moves(session: &mut dyn Session, dialect: Dialect, group: &s
     let sql = format!(
         "DELETE FROM entail_moves WHERE ({columns}) IN (
             WITH parked AS MATERIALIZED (SELECT DISTINCT entity FROM entail_pending WHERE group_id = $1)
-            SELECT {columns} FROM entail_moves AS m WHERE group_id = $1 AND state <> 'open' AND state <> 'left' AND {is_old}
+            SELECT {columns} FROM entail_moves AS m WHERE group_id = $1 AND state <> 'open' AND state <> 'left' AND state <> 'reused' AND {is_old}
                 AND 0 = (SELECT count(*) FROM entail_latches WHERE group_id = $1 AND scope LIKE 'partition:%')
                 AND 0 = (SELECT count(*) FROM parked AS p WHERE m.entity = p.entity OR m.entity LIKE p.entity || '(%'))"
     );

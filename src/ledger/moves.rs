@@ -64,14 +64,15 @@ pub async fn set_moves(
 /// # Errors
 /// Those of the database.
 pub async fn supersede(session: &mut dyn Session, dialect: Dialect, group: &str, entity: &str, moves: &[Move]) -> Result<(), SinkError> {
-    let sql = "UPDATE entail_moves SET state = $3 WHERE group_id = $1 AND entity = $2 AND state = $4
-        AND (old_key, new_key, source) IN (SELECT {c0}, {c1}, {c2} FROM {list})";
+    let sql = "UPDATE entail_moves SET state = CASE state WHEN $4 THEN $3 ELSE $5 END
+        WHERE group_id = $1 AND entity = $2 AND state IN ($4, $6) AND (old_key, new_key, source) IN (SELECT {c0}, {c1}, {c2} FROM {list})";
     let columns = vec![
         some(moves.iter().map(|one| key_text(&one.from))),
         some(moves.iter().map(|one| one.to.as_ref().map(key_text).unwrap_or_default())),
         some(moves.iter().map(|one| source_text(one.source.as_ref()))),
     ];
-    let binds = vec![text(group), text(entity), text(state_text(MoveState::Superseded)), text(state_text(MoveState::Done))];
+    let states = [MoveState::Superseded, MoveState::Done, MoveState::Reused, MoveState::Left];
+    let binds = [text(group), text(entity)].into_iter().chain(states.map(|state| text(state_text(state)))).collect();
     execute(session, over_list(dialect, "putting key changes behind", sql, columns, binds)).await
 }
 
@@ -155,9 +156,9 @@ pub async fn arrivals(
 }
 
 fn read_move(row: &Row) -> Option<Move> {
-    let state = [MoveState::Open, MoveState::Left, MoveState::Done, MoveState::Superseded]
-        .into_iter()
-        .find(|state| state_text(*state) == cell(row, 3))?;
+    let states = [MoveState::Open, MoveState::Left, MoveState::Reused, MoveState::Done, MoveState::Superseded];
+    // Of a word that a later release wrote nothing is known, as of a change that was not worked.
+    let state = states.into_iter().find(|state| state_text(*state) == cell(row, 3)).unwrap_or(MoveState::Open);
     Some(Move { from: read_key(cell(row, 0))?, to: read_key(cell(row, 1)), source: read_source(cell(row, 2)), state })
 }
 
@@ -165,6 +166,7 @@ fn state_text(state: MoveState) -> &'static str {
     match state {
         MoveState::Open => "open",
         MoveState::Left => "left",
+        MoveState::Reused => "reused",
         MoveState::Done => "done",
         MoveState::Superseded => "superseded",
     }

@@ -54,6 +54,8 @@ pub enum MoveState {
     Open,
     /// Those that follow the key were re-keyed; others point at the old key still.
     Left,
+    /// So it was left, and the old key has had a life of its own since.
+    Reused,
     /// The children were re-keyed, or there were none.
     Done,
     /// Done, and the old key has had a life of its own since.
@@ -143,11 +145,12 @@ fn is_repeat(one: &Move, moves: &[Move]) -> bool {
 fn without_open_moves(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruling {
     let worked = |one: &&Move| one.from == history.key && matches!(one.state, MoveState::Left | MoveState::Done);
     let done = moves.iter().filter(worked);
+    let is_left = moves.iter().any(|one| one.from == history.key && matches!(one.state, MoveState::Left | MoveState::Reused));
     let last = done.reduce(|best, one| if later(one, best) { one } else { best });
     match last {
         // The last word on the key is a key change: whoever still carries it belongs there.
         Some(last) if !history.deleted || newer(last.source.as_ref(), history.source.as_ref()) => follow(last, moves, present),
-        _ if history.deleted && moves.iter().any(|one| one.from == history.key && one.state == MoveState::Left) => {
+        _ if is_left && (history.deleted || !history.moved) => {
             Ruling::Park("rows stayed behind when the key changed: the key alone cannot tell them from those of its next row")
         }
         _ if history.deleted => Ruling::Gone,
@@ -236,7 +239,7 @@ mod tests {
         rule(history, moves, &|candidate: &Key| alive.iter().any(|one| key(one) == *candidate))
     }
 
-    use MoveState::{Done, Left, Open, Superseded};
+    use MoveState::{Done, Left, Open, Reused, Superseded};
 
     #[test]
     fn a_plain_delete_is_gone_and_a_bare_tombstone_waits_h5() {
@@ -310,6 +313,12 @@ mod tests {
         assert_eq!(ruling(&history("1", true, 10), &left, &["2"]), Ruling::Moved(key("2")), "what was before the change");
         assert!(matches!(ruling(&history("1", true, 30), &left, &["2"]), Ruling::Park(_)));
         assert_eq!(ruling(&history("2", true, 30), &left, &[]), Ruling::Gone, "the row itself went");
+        let reused = [moved("1", "2", 20, Reused)];
+        for deleted in [true, false] {
+            assert!(matches!(ruling(&history("1", deleted, 30), &reused, &["2"]), Ruling::Park(_)), "deleted: {deleted}");
+        }
+        let repeated = KeyHistory { moved: true, ..history("1", false, 20) };
+        assert_eq!(ruling(&repeated, &reused, &["2"]), Ruling::Stays);
         let again = [left[0].clone(), moved("1", "3", 40, Done)];
         assert_eq!(ruling(&history("1", true, 30), &again, &["2", "3"]), Ruling::Moved(key("3")));
         assert!(matches!(ruling(&history("1", true, 50), &again, &["2", "3"]), Ruling::Park(_)));

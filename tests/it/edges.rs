@@ -222,6 +222,54 @@ async fn h23_rows_that_stayed_behind_a_key_do_not_go_with_the_next_row_of_that_k
     }
 }
 
+/// Visit 1 stayed behind when 1 became 2, and note 1 followed; then another row took the key, with a note of its own.
+async fn left_and_reused() -> Bench {
+    let mut bench = seeded(&[visit("on_delete: cascade"), note(FOLLOW)].concat()).await;
+    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO notes VALUES (1, 1, 'customer', 'open')").await;
+    let halves = rekey(&mut bench, (1, 2), 70, 10);
+    settle(&bench, &halves).await;
+    let again = member(&mut bench, "c", (1, 99), 20, &[]);
+    settle(&bench, &[again]).await;
+    bench.execute("shop", "INSERT INTO notes VALUES (2, 1, 'customer', 'open')").await;
+    bench
+}
+
+const NOTES: &str = "SELECT id, owner FROM notes ORDER BY id";
+
+/// Only a tombstone tells that the next row went, or the key change is told again: neither gives its rows to the first one.
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_a_tombstone_of_a_key_that_was_left_and_used_again_gives_no_row_away() {
+    let mut bench = left_and_reused().await;
+    let tombstone = bench.record("crm.main.members", &json!({"id": 1}), None, &[]);
+    settle(&bench, &[tombstone]).await;
+    assert_eq!((bench.lines(NOTES).await, bench.lines(VISITS).await), (vec!["1|2".to_owned(), "2|1".to_owned()], vec!["1|1".to_owned()]));
+    assert_eq!(bench.lines(PENDING).await.len(), 1, "SILENT MISS");
+    let mut bench = left_and_reused().await;
+    let repeated = member(&mut bench, "d", (1, 70), 10, &[("__debezium.newkey", json!({"id": 2}))]);
+    settle(&bench, &[repeated]).await;
+    assert_eq!(bench.lines(NOTES).await, ["1|2", "2|1"], "WRONG CHANGE: note 2 is of the row that went");
+}
+
+/// It stays so for a month and longer, and ends with the row that stayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_a_key_is_free_again_when_the_rows_that_stayed_are_gone() {
+    let mut bench = left_and_reused().await;
+    let_a_month_pass(&bench).await;
+    let gone = member(&mut bench, "d", (1, 99), 30, &[]);
+    settle(&bench, &[gone]).await;
+    assert_eq!((bench.lines(NOTES).await.len(), bench.lines(VISITS).await.len(), bench.lines(PENDING).await.len()), (2, 1, 1));
+    // A person has looked: the visit is deleted, and so is the note of the row that went.
+    bench.execute("shop", "DELETE FROM visits; DELETE FROM notes WHERE id = 2").await;
+    retry_pending(&bench).await;
+    assert!(bench.lines(PENDING).await.is_empty());
+    bench.execute("shop", "INSERT INTO visits VALUES (3, 1)").await;
+    let records = [member(&mut bench, "c", (1, 98), 40, &[]), member(&mut bench, "d", (1, 98), 50, &[])];
+    settle(&bench, &records).await;
+    assert!(bench.lines(VISITS).await.is_empty() && bench.lines(PENDING).await.is_empty());
+    assert_eq!(bench.lines(NOTES).await, ["1|2"]);
+}
+
 /// Where every reference follows, the key is free for another row.
 #[tokio::test(flavor = "multi_thread")]
 async fn h23_a_key_that_all_rows_have_left_is_its_next_rows_own() {
@@ -235,4 +283,62 @@ async fn h23_a_key_that_all_rows_have_left_is_its_next_rows_own() {
     settle(&bench, &records).await;
     assert_eq!((bench.lines(VISITS).await, bench.lines("SELECT id, owner FROM notes").await), (vec![], vec!["1|2".to_owned()]));
     assert!(bench.lines(PENDING).await.is_empty());
+}
+
+/// A root that waits for its proof is nothing that a latch holds back.
+#[tokio::test(flavor = "multi_thread")]
+async fn h81_a_rehearsal_leaves_out_what_only_waits() {
+    let mut bench = seeded(&visit(FOLLOW)).await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1), (2, 2), (3, 2)").await;
+    let [one, two] = [(1, 70), (2, 20)].map(|row| member(&mut bench, "d", row, 10, &[]));
+    assert_eq!(bench.work(&[one]).await.expect("works").waiting.len(), 1);
+    latch(&bench, "visit_member").await;
+    settle(&bench, &[two]).await;
+    let reasons = bench.lines("SELECT reason FROM entail_pending ORDER BY root_key").await;
+    assert_eq!(reasons, ["wait", "latched"]);
+    let rehearsal = entail::release::rehearse(&bench.engine, "visit_member", &|_| {}).await.expect("rehearses");
+    assert_eq!((rehearsal.roots, rehearsal.rows), (1, [("visit_member".to_owned(), 2)].into()));
+}
+
+/// 1 became 2, and another row is 1 now. An old delete of 1 is told again: it is of neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn h3_an_old_delete_of_a_key_that_another_row_has_now_is_spared() {
+    let mut bench = seeded(&visit(FOLLOW)).await;
+    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
+    let halves = rekey(&mut bench, (1, 2), 70, 10);
+    settle(&bench, &halves).await;
+    bench.execute("crm", "INSERT INTO members VALUES (1, 99)").await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1)").await;
+    let forged = member(&mut bench, "d", (1, 99), 5, &[]);
+    let report = bench.work(&[forged]).await.expect("works");
+    assert_eq!((report.spared, report.parked.len(), bench.lines(VISITS).await), (1, 0, vec!["1|1".to_owned()]));
+}
+
+/// The key had a life of its own since it changed, and only a tombstone tells of its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn h114_a_tombstone_of_a_key_that_lived_again_does_not_follow_the_older_change() {
+    let mut bench = seeded(&visit(FOLLOW)).await;
+    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
+    let halves = rekey(&mut bench, (1, 2), 70, 10);
+    settle(&bench, &halves).await;
+    let again = member(&mut bench, "c", (1, 99), 20, &[]);
+    settle(&bench, &[again]).await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1)").await;
+    let tombstone = bench.record("crm.main.members", &json!({"id": 1}), None, &[]);
+    settle(&bench, &[tombstone]).await;
+    assert_eq!(bench.lines(VISITS).await, ["1|1"], "WRONG CHANGE: it was never a visit of the row that is 2 now");
+    assert_eq!(bench.lines(PENDING).await.len(), 1, "SILENT MISS: nobody is told");
+}
+
+/// What is proven by one look-up goes at once, or another row may have the key by the next portion.
+#[tokio::test(flavor = "multi_thread")]
+async fn h114_a_large_root_whose_key_may_change_goes_at_once() {
+    let mut bench = seeded(&visit(FOLLOW)).await;
+    bench.engine.rows_per_portion = 2;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1), (2, 1), (3, 1), (4, 1), (5, 1)").await;
+    let gone = member(&mut bench, "d", (1, 70), 10, &[]);
+    let report = bench.work(&[gone]).await.expect("works");
+    assert_eq!(bench.lines("SELECT reason FROM entail_pending").await, ["wait"]);
+    bench.prove(report.waiting).await.expect("works");
+    assert!(bench.lines(VISITS).await.is_empty() && bench.lines(PENDING).await.is_empty());
 }
