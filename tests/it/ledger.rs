@@ -60,6 +60,12 @@ async fn h85_what_is_parked_is_read_back_as_it_was() {
         assert_eq!(read(3, None).await, roots, "postgres: {postgres}");
         assert_eq!(read(3, roots.first()).await, roots[1..]);
         assert!(read(2, None).await.is_empty());
+        let listed = ledger::parked(database(&world), "it", 2).await.expect("reads");
+        let listed: Vec<_> =
+            listed.iter().map(|[entity, key, reason, _, cause, since]| (&**entity, &**key, &**reason, &**cause, since)).collect();
+        let [first, second] = listed.as_slice() else { panic!("two at the most: {listed:?}") };
+        assert_eq!((first.0, first.2, first.3), ("crm.customer", "wait", &*at(3, i64::MAX - 1).to_string()));
+        assert!(first.1.contains("\"1\"") && second.1.contains("\"2\"") && first.4.starts_with("20"), "{listed:?}");
     }
 }
 

@@ -235,3 +235,30 @@ async fn h81_a_rehearsal_of_more_than_a_transaction_takes_counts_every_root_once
         assert_eq!(lines(&world.shop, ROWS_LEFT).await, ["12"], "nothing of it is done");
     }
 }
+
+/// What is held back stands in the database of the rows, and another reference of the rules may be kept elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn h81_a_rehearsal_asks_the_database_that_its_reference_is_kept_in() {
+    let rules = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.ticket, table: tickets, key: id }
+  - { name: shop.order, table: orders, key: id, topic: shop.orders }
+  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
+  - { name: shop.thing, table: things, key: id }
+references:
+  - { name: ticket_order, child: crm.ticket, columns: order_id, parent: shop.order, on_delete: cascade }
+  - { name: thing_customer, child: shop.thing, columns: customer, parent: crm.customer, on_delete: cascade }
+";
+    let crm = format!("{CUSTOMERS} CREATE TABLE tickets (id bigint PRIMARY KEY, order_id bigint); CREATE INDEX t ON tickets (order_id);");
+    let mut world = World::new(false, &crm, &format!("{ORDERS}{THING_TABLES}"), rules).await;
+    sql(&world.shop, PROGRESS).await;
+    let latch = "INSERT INTO entail_latches (group_id, scope, reason, detail) VALUES ('it', 'reference:thing_customer', 'rows', 'a test')";
+    sql(&world.shop, latch).await;
+    world.gone(1).await;
+    let rehearsal = entail::release::rehearse(&world.engine, "thing_customer", &|_| {}).await.expect("rehearses");
+    assert_eq!((rehearsal.roots, rehearsal.rows), (1, [("thing_customer".to_owned(), 2)].into()));
+    let other = entail::release::rehearse(&world.engine, "ticket_order", &|_| {}).await.expect("rehearses");
+    assert_eq!(other.roots, 0);
+}
