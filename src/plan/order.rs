@@ -217,7 +217,7 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn children(&self, edge: EdgeId, key: &Key) -> &[RowId] {
+    pub(super) fn children(&self, edge: EdgeId, key: &Key) -> &[RowId] {
         self.collected.children.get(&(edge, key.clone())).map_or(&[], Vec::as_slice)
     }
 

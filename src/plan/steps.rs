@@ -6,12 +6,12 @@ use super::consequence::assigned;
 use super::expand::columns_key;
 use super::order::{Planner, Touches};
 use super::{Assignment, ChildRow, Fate, Plan, RootId, RowId, Step, StepAction, StepRow};
-use crate::graph::{EdgeId, NativeRank};
+use crate::graph::{Edge, EdgeId, NativeDelete, NativeRank};
 use crate::rules::EntityId;
 
-/// What makes one step of many touches, in the order of the steps: whether it is late, rank, whether it deletes, native rank, table, references,
+/// What makes one step of many touches, in the order of the steps: whether it is late, rank, whether it deletes, native rank, turn, table, references,
 /// action.
-type StepKey = (bool, usize, bool, NativeRank, EntityId, Vec<EdgeId>, StepAction);
+type StepKey = (bool, usize, bool, NativeRank, usize, EntityId, Vec<EdgeId>, StepAction);
 /// What the updates of a row come to: the references, what is set, and the row's own values.
 type Merged = (Vec<EdgeId>, StepAction, Vec<Option<String>>);
 type Updates = BTreeMap<EdgeId, (RootId, Fate)>;
@@ -21,6 +21,7 @@ impl Planner<'_> {
     pub(super) fn finish(&self, touches: Touches, plan: &mut Plan) {
         // A row that stays for a later portion goes too: a default that names it would be given to the same rows for ever.
         plan.vacated.extend(self.incomplete.iter().flat_map(|row| self.vacated_by(*row)));
+        let turns = self.turns(&touches);
         let mut steps: BTreeMap<StepKey, Vec<StepRow>> = BTreeMap::new();
         for (row, touch) in touches {
             let (entity, child) = self.collected.row(row);
@@ -29,7 +30,8 @@ impl Planner<'_> {
                 let still = edges.iter().flat_map(|edge| texts(&self.graph.edge(*edge).columns, child)).collect();
                 // Within a cycle, rows let go before others are deleted: a native key would change them behind us otherwise.
                 let (rank, deletes) = (self.graph.rank(*entity), action == StepAction::Delete);
-                let place = (is_late, rank, deletes, self.graph.native_rank(*entity), *entity, edges, action);
+                let turn = turns.get(&row).copied().unwrap_or_default();
+                let place = (is_late, rank, deletes, self.graph.native_rank(*entity), turn, *entity, edges, action);
                 steps.entry(place).or_default().push(StepRow { key: child.key.clone(), still, new, root });
             };
             match touch.delete {
@@ -48,6 +50,49 @@ impl Planner<'_> {
             rows.sort();
             plan.steps.push(Step { entity, edges, action, rows, is_early: !is_late });
         }
+    }
+
+    /// Where tables point at each other by native keys that refuse, no order of tables is right: each row that goes takes its turn behind those that
+    /// point at it (H64). Rows in a circle have none; the database refuses them.
+    fn turns(&self, touches: &Touches) -> BTreeMap<RowId, usize> {
+        let goes = |row: &RowId| touches.get(row).is_some_and(|touch| touch.delete.is_some());
+        let mut before: BTreeMap<RowId, BTreeSet<RowId>> = BTreeMap::new();
+        let mut behind: BTreeMap<RowId, Vec<RowId>> = BTreeMap::new();
+        for row in touches.keys().copied().filter(goes) {
+            let first: BTreeSet<RowId> = self.in_its_way(row).into_iter().filter(|other| *other != row && goes(other)).collect();
+            first.iter().for_each(|other| behind.entry(*other).or_default().push(row));
+            before.insert(row, first);
+        }
+        let mut ready: Vec<RowId> = before.iter().filter(|(_, first)| first.is_empty()).map(|(row, _)| *row).collect();
+        let mut turns: BTreeMap<RowId, usize> = BTreeMap::new();
+        while let Some(row) = ready.pop() {
+            let next = turns.get(&row).copied().unwrap_or_default() + 1;
+            for parent in behind.get(&row).into_iter().flatten() {
+                let turn = turns.entry(*parent).or_default();
+                *turn = next.max(*turn);
+                if before.get_mut(parent).is_some_and(|first| first.remove(&row) && first.is_empty()) {
+                    ready.push(*parent);
+                }
+            }
+        }
+        turns
+    }
+
+    /// Rows that point at this one by native keys that refuse, where the tables of both point at each other so.
+    fn in_its_way(&self, row: RowId) -> Vec<RowId> {
+        let (entity, child) = self.collected.row(row);
+        let rank = self.graph.native_rank(*entity);
+        if self.graph.nodes().filter(|(other, _)| self.graph.native_rank(*other) == rank).count() < 2 {
+            return Vec::new();
+        }
+        let mut rows = Vec::new();
+        for (target, columns) in self.graph.targets_of(*entity) {
+            let Some(key) = columns_key(&columns.columns, child) else { continue };
+            let refuses = |edge: &Edge| edge.native_delete == Some(NativeDelete::Refuses) && self.graph.native_rank(edge.child) == rank;
+            let edges = self.graph.edges_at(target).filter(|(_, edge)| refuses(edge));
+            rows.extend(edges.flat_map(|(edge, _)| self.children(edge, &key)).copied());
+        }
+        rows
     }
 
     /// The updates of a row by its first root, and those by others: they are written and kept by themselves, so that each cascade can be undone

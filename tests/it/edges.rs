@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::engine::Bench;
 use crate::support::members::*;
 use crate::support::scripted::{Act, Cue};
-use crate::support::world::{CUSTOMERS, THING_TABLES, THINGS, World, lines, sql};
+use crate::support::world::{CUSTOMERS, THING_TABLES, THINGS, World, lines, root, sql};
 
 const ORDERS: &str = "
 version: 1
@@ -341,4 +341,39 @@ async fn h114_a_large_root_whose_key_may_change_goes_at_once() {
     assert_eq!(bench.lines("SELECT reason FROM entail_pending").await, ["wait"]);
     bench.prove(report.waiting).await.expect("works");
     assert!(bench.lines(VISITS).await.is_empty() && bench.lines(PENDING).await.is_empty());
+}
+
+/// Each row holds the one before it, in two tables by turns: no order of tables is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_rows_of_two_tables_that_hold_each_other_by_turns_go_one_behind_the_other() {
+    let rules = "
+version: 1
+mode: enforce
+entities:
+  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
+  - { name: shop.team, table: teams, key: id, topic: shop.teams }
+  - { name: shop.player, table: players, key: id, topic: shop.players }
+references:
+  - { name: team_customer, child: shop.team, columns: customer, parent: crm.customer, on_delete: cascade }
+  - { name: player_team, child: shop.player, columns: team, parent: shop.team, on_delete: cascade }
+  - { name: team_player, child: shop.team, columns: player, parent: shop.player, on_delete: cascade }
+";
+    for postgres in [false, true] {
+        let (beside, after) = ("REFERENCES players (id) ON DELETE RESTRICT", "ALTER TABLE teams ADD FOREIGN KEY (player)");
+        let [in_table, behind] = if postgres { [String::new(), format!("{after} {beside};")] } else { [beside.to_owned(), String::new()] };
+        let tables = format!(
+            "CREATE TABLE teams (id bigint PRIMARY KEY, customer bigint, player bigint {in_table});
+            CREATE TABLE players (id bigint PRIMARY KEY, team bigint REFERENCES teams (id) ON DELETE RESTRICT); {behind}
+            CREATE INDEX tc ON teams (customer); CREATE INDEX tp ON teams (player); CREATE INDEX pt ON players (team);
+            INSERT INTO teams VALUES (1, 1, NULL); INSERT INTO players VALUES (1, 1); INSERT INTO teams VALUES (2, NULL, 1);
+            INSERT INTO players VALUES (2, 2); INSERT INTO teams VALUES (3, NULL, 2), (9, 2, NULL); INSERT INTO players VALUES (9, 9);"
+        );
+        let mut world = World::new(postgres, CUSTOMERS, &tables, rules).await;
+        let rows = "SELECT 't' || CAST(id AS TEXT) FROM teams UNION ALL SELECT 'p' || CAST(id AS TEXT) FROM players ORDER BY 1";
+        let before = lines(&world.shop, rows).await;
+        world.gone(1).await;
+        assert_eq!(lines(&world.shop, rows).await, ["p9", "t9"], "postgres: {postgres}");
+        let undone = world.undo(root(1), entail::undo::OnConflict::Fail, false).await;
+        assert_eq!((undone.left(), lines(&world.shop, rows).await), (0, before), "postgres: {postgres}");
+    }
 }

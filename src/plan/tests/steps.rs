@@ -67,3 +67,24 @@ fn h64_on_a_cycle_rows_are_let_go_before_others_are_deleted() {
     let rows = vec![(1, vec![("id", "10"), ("customer", "1")]), (2, vec![("id", "100"), ("order", "10")])];
     assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["update line 100", "delete order 10"]);
 }
+
+/// Orders and lines hold each other by native keys beside the rules: each row goes behind those that point at it.
+#[test]
+fn h64_rows_that_hold_each_other_by_turns_go_one_behind_the_other() {
+    let refusing = |name: &str, (child, column): (u32, &str), parent| {
+        let draft = edge(name, (child, column), parent, OnDelete::Cascade);
+        EdgeDraft { edge: Edge { native_delete: Some(NativeDelete::Refuses), ..draft.edge }, ..draft }
+    };
+    let of_customer = || edge("oc", (1, "customer"), 0, OnDelete::Cascade);
+    let graph = graph(vec![of_customer(), refusing("lo", (2, "order"), 1), refusing("ol", (1, "line"), 2)]);
+    let rows = vec![
+        (1, vec![("id", "10"), ("customer", "1"), ("line", "0")]),
+        (1, vec![("id", "11"), ("customer", "1"), ("line", "0")]),
+        (2, vec![("id", "20"), ("order", "10")]),
+        (1, vec![("id", "12"), ("customer", "0"), ("line", "20")]),
+        (2, vec![("id", "21"), ("order", "12")]),
+    ];
+    let plan = planned(&graph, &rows, &bounds());
+    let steps = told(&graph, &plan);
+    assert_eq!(steps, ["delete order 11", "delete line 21", "delete order 12", "delete line 20", "delete order 10"]);
+}
