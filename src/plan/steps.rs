@@ -56,9 +56,16 @@ impl Planner<'_> {
     /// point at it (H64). Rows in a circle have none; the database refuses them.
     fn turns(&self, touches: &Touches) -> BTreeMap<RowId, usize> {
         let goes = |row: &RowId| touches.get(row).is_some_and(|touch| touch.delete.is_some());
+        let mut seen = BTreeSet::new();
+        let ranks = self.graph.nodes().map(|(entity, _)| self.graph.native_rank(entity));
+        let circles: BTreeSet<NativeRank> = ranks.filter(|rank| !seen.insert(*rank)).collect();
+        if circles.is_empty() {
+            return BTreeMap::new();
+        }
+        let is_on_circle = |row: &RowId| circles.contains(&self.graph.native_rank(self.collected.row(*row).0));
         let mut before: BTreeMap<RowId, BTreeSet<RowId>> = BTreeMap::new();
         let mut behind: BTreeMap<RowId, Vec<RowId>> = BTreeMap::new();
-        for row in touches.keys().copied().filter(goes) {
+        for row in touches.keys().copied().filter(|row| goes(row) && is_on_circle(row)) {
             let first: BTreeSet<RowId> = self.in_its_way(row).into_iter().filter(|other| *other != row && goes(other)).collect();
             first.iter().for_each(|other| behind.entry(*other).or_default().push(row));
             before.insert(row, first);
@@ -78,13 +85,10 @@ impl Planner<'_> {
         turns
     }
 
-    /// Rows that point at this one by native keys that refuse, where the tables of both point at each other so.
+    /// Rows that point at this one by native keys that refuse, of tables on its circle.
     fn in_its_way(&self, row: RowId) -> Vec<RowId> {
         let (entity, child) = self.collected.row(row);
         let rank = self.graph.native_rank(*entity);
-        if self.graph.nodes().filter(|(other, _)| self.graph.native_rank(*other) == rank).count() < 2 {
-            return Vec::new();
-        }
         let mut rows = Vec::new();
         for (target, columns) in self.graph.targets_of(*entity) {
             let Some(key) = columns_key(&columns.columns, child) else { continue };
