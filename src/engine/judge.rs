@@ -168,7 +168,8 @@ impl Judged {
             let mut rows = collected.first_level(root, &edges);
             // Of a reference that never does anything nothing can come to its rows.
             let stays = |edge: &Edge| !acts(edge, &root.fate) && acts(edge, &Fate::Unclear(""));
-            let leaves_rows = latched.is_some() || rows.any(|(edge, _)| stays(job.model.graph.edge(edge)));
+            let leaves_rows =
+                latched.is_some() || rows.any(|(edge, _)| stays(job.model.graph.edge(edge))) || has_rows_in_shadow(job, root, &edges);
             let Some(subject) = self.subject_mut(id) else { continue };
             subject.leaves_rows = leaves_rows;
             let is_called = subject.is_called;
@@ -252,6 +253,15 @@ impl Judged {
         self.set(id, state);
         is_parked
     }
+}
+
+/// Whether references in shadow have rows that point at a root, or may have, as nobody has read them: nothing comes to these, so they stay behind a
+/// key that changes, and a later row of that key is not their parent when the reference is promoted (H23).
+fn has_rows_in_shadow(job: &Job<'_>, root: &Root, edges: &[EdgeId]) -> bool {
+    let is_in_shadow = |edge: &Edge| edge.mode == Mode::Shadow && acts(edge, &Fate::Unclear(""));
+    let edges: Vec<EdgeId> = edges.iter().copied().filter(|edge| is_in_shadow(job.model.graph.edge(*edge))).collect();
+    let is_shut = edges.iter().any(|edge| job.latched.contains(edge));
+    is_shut || job.in_shadow.as_ref().map_or(!edges.is_empty(), |collected| collected.first_level(root, &edges).next().is_some())
 }
 
 /// Rows that point at a root and would change with it; of an unclear one, those that would if it were clear.

@@ -142,9 +142,9 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
             settled.iter().filter(|subject| is_it(subject)).map(|subject| subject.key.clone()).collect()
         };
         let done = keys(&has_moved);
-        let left = keys(&|subject| follows && subject.leaves_rows && matches!(subject.state, State::Root(Fate::Moved(_))));
-        let is_left_by_all = |subject: &Subject| matches!(subject.state, State::Root(Fate::Moved(_))) && !subject.leaves_rows;
-        let empty = keys(&|subject| subject.state == State::NoRows || is_left_by_all(subject));
+        let is_worked = |subject: &Subject| matches!(subject.state, State::Root(Fate::Moved(_)) | State::NoRows);
+        let left = keys(&|subject| follows && is_worked(subject) && subject.leaves_rows);
+        let empty = keys(&|subject| is_worked(subject) && !subject.leaves_rows);
         let lived = job.reduced.lived.iter().filter(|((of, _), _)| follows && *of == target);
         let lived: BTreeMap<Key, Option<SourcePosition>> = lived.map(|((_, key), source)| (key.clone(), source.clone())).collect();
         let moves = job.reduced.moves.get(&target).cloned().unwrap_or_default();
@@ -168,8 +168,8 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
 fn has_moved(subject: &Subject) -> bool {
     match &subject.state {
         // What is still open of a key that lives has turned out to be no change of it.
-        State::Alive | State::NoRows => true,
-        State::Root(Fate::Moved(_)) => !subject.leaves_rows,
+        State::Alive => true,
+        State::NoRows | State::Root(Fate::Moved(_)) => !subject.leaves_rows,
         State::Root(_) | State::Parked(..) | State::Waiting | State::Beside | State::Undone => false,
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::engine::Bench;
 use crate::support::members::*;
 use crate::support::scripted::{Act, Cue};
-use crate::support::world::{CUSTOMERS, THING_TABLES, THINGS, World, lines, root, sql};
+use crate::support::world::*;
 
 const ORDERS: &str = "
 version: 1
@@ -178,6 +178,8 @@ async fn h64_rows_that_a_trigger_keeps_as_they_are_shut_their_reference() {
             assert_eq!(lines(&world.shop, rows).await, ["4"], "postgres: {postgres}, {table}: done by halves");
             let scopes = lines(&world.shop, "SELECT scope FROM entail_latches").await;
             assert_eq!(scopes, [format!("reference:{reference}")], "postgres: {postgres}, {table}: SILENT MISS");
+            let why = lines(&world.shop, "SELECT detail FROM entail_latches").await;
+            assert!(why[0].contains("2 rows planned, 1 done"), "{why:?}");
             assert_eq!((world.pending().await.len(), lines(&world.shop, "SELECT entity FROM entail_archive").await.len()), (1, 0));
             let drop = if postgres { format!("DROP TRIGGER keep ON {table}") } else { "DROP TRIGGER keep".to_owned() };
             sql(&world.shop, &format!("{drop}; DELETE FROM entail_latches")).await;
@@ -268,6 +270,45 @@ async fn h23_a_key_is_free_again_when_the_rows_that_stayed_are_gone() {
     settle(&bench, &records).await;
     assert!(bench.lines(VISITS).await.is_empty() && bench.lines(PENDING).await.is_empty());
     assert_eq!(bench.lines(NOTES).await, ["1|2"]);
+}
+
+/// Things are in shadow when 1 becomes 9: nothing comes to them, so they stay behind. By the time they are enforced another row is 1.
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_rows_that_stayed_behind_in_shadow_do_not_go_with_the_next_row_of_that_key_once_they_are_enforced() {
+    let things = "on_delete: cascade, on_update: cascade";
+    let enforced = THINGS.replace("on_delete: cascade", things).replace("set_null", "set_null, on_update: cascade");
+    let shadow = enforced.replace(things, &format!("{things}, mode: shadow"));
+    for (postgres, others) in [(false, true), (false, false), (true, true)] {
+        let mut world = World::new(postgres, CUSTOMERS, THING_TABLES, &shadow).await;
+        if !others {
+            sql(&world.shop, "DELETE FROM others").await;
+        }
+        sql(&world.crm, "UPDATE customers SET id = 9 WHERE id = 1").await;
+        let header = Some(("__debezium.newkey", json!({"id": 9})));
+        world.work("crm.customers", json!({"id": 1}), gone_at("crm", "customers", json!({"id": 1}), 100), header).await;
+        world.work("crm.customers", json!({"id": 9}), made("crm", "customers", &json!({"id": 9}), 100), None).await;
+        let owners = lines(&world.shop, "SELECT CAST(customer AS TEXT) FROM others ORDER BY id").await;
+        assert_eq!(owners, if others { vec!["9", "2"] } else { vec![] }, "the enforced reference follows");
+        assert_eq!(lines(&world.shop, THINGS_NOW).await, ["1|1|one", "2|2|two", "3|1|three"]);
+        world.rebind(Some(&enforced)).await;
+        world.work("crm.customers", json!({"id": 1}), made("crm", "customers", &json!({"id": 1}), 200), None).await;
+        world.work("crm.customers", json!({"id": 1}), gone_at("crm", "customers", json!({"id": 1}), 300), None).await;
+        assert_eq!(
+            lines(&world.shop, THINGS_NOW).await,
+            ["1|1|one", "2|2|two", "3|1|three"],
+            "WRONG DELETION: they are of the row that is 9 now"
+        );
+        let pending = world.pending().await;
+        assert!(matches!(pending.as_slice(), [one] if one.key == key(&["1"])), "SILENT MISS: {pending:?}");
+        // A person gives them to where they belong: the key is its next row's own.
+        sql(&world.shop, "UPDATE things SET customer = 9 WHERE customer = 1").await;
+        world.retry().await;
+        sql(&world.shop, "INSERT INTO things VALUES (4, 1, 'four')").await;
+        world.work("crm.customers", json!({"id": 1}), made("crm", "customers", &json!({"id": 1}), 400), None).await;
+        world.work("crm.customers", json!({"id": 1}), gone_at("crm", "customers", json!({"id": 1}), 500), None).await;
+        assert_eq!(lines(&world.shop, THINGS_NOW).await, ["1|9|one", "2|2|two", "3|9|three"], "SILENT MISS");
+        assert!(world.pending().await.is_empty());
+    }
 }
 
 /// Where every reference follows, the key is free for another row.

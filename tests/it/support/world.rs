@@ -83,14 +83,18 @@ impl World {
         let [crm, shop] = <[String; 2]>::try_from(urls).expect("two");
         let checked = rules::check(&[SourceFile { name: "rules.yaml".to_owned(), text: rules.to_owned() }]);
         let rules = checked.rules.unwrap_or_else(|| panic!("{:#?}", checked.diagnostics));
-        // The meddler undoes what customer 1 entailed, as a person in another process would.
+        // The meddler runs what it is told in the shop. Without a word it undoes what customer 1 entailed, as a person in another process would.
         let slot: Arc<std::sync::OnceLock<Arc<Model>>> = Arc::default();
-        let meddle = Arc::clone(&slot);
+        let meddle = (Arc::clone(&slot), shop.clone());
         let script = Script::new(
             Vec::new(),
-            Box::new(move |_| {
-                let model = Arc::clone(meddle.get().expect("the model"));
+            Box::new(move |statements| {
+                let (slot, shop) = meddle.clone();
                 Box::pin(async move {
+                    if !statements.is_empty() {
+                        return sql(&shop, &statements.join("; ")).await;
+                    }
+                    let model = Arc::clone(slot.get().expect("the model"));
                     let manner = Manner {
                         group: "it",
                         keep: Duration::from_secs(3600),
@@ -236,6 +240,11 @@ pub(crate) fn delete(service: &str, table: &str, id: i64) -> serde_json::Value {
 pub(crate) fn gone_at(service: &str, table: &str, before: serde_json::Value, lsn: i64) -> serde_json::Value {
     let source = json!({"connector": "postgresql", "name": service, "schema": "public", "table": table, "lsn": lsn});
     json!({"op": "d", "before": before, "after": null, "source": source})
+}
+
+pub(crate) fn made(service: &str, table: &str, after: &serde_json::Value, lsn: i64) -> serde_json::Value {
+    let source = json!({"connector": "postgresql", "name": service, "schema": "public", "table": table, "lsn": lsn});
+    json!({"op": "c", "before": null, "after": after, "source": source})
 }
 
 pub(crate) fn key(parts: &[&str]) -> Key {
