@@ -299,7 +299,8 @@ impl Engine {
                 Err(job::Failure::TooMany) => return Err(WorkError::TooMany),
                 Err(job::Failure::Trouble(trouble)) => {
                     let new = self.latches_for(&trouble);
-                    if new.is_empty() || new.is_subset(&latched) {
+                    // None, or none that was not there before.
+                    if new.is_subset(&latched) {
                         return Err(WorkError::Sink(trouble.error));
                     }
                     if !authority.is_dry() {

@@ -14,6 +14,10 @@ use crate::sink::{SinkError, statement};
 /// How long a table's size is believed.
 const BELIEVED: Duration = Duration::from_secs(60);
 
+fn is_believed(age: Duration) -> bool {
+    age < BELIEVED
+}
+
 /// Sizes of tables, as they were lately.
 #[derive(Debug, Default)]
 pub struct Sizes(Mutex<BTreeMap<EntityId, (Instant, u64)>>);
@@ -21,7 +25,7 @@ pub struct Sizes(Mutex<BTreeMap<EntityId, (Instant, u64)>>);
 impl Sizes {
     async fn rows(&self, model: &Model, entity: EntityId) -> Result<u64, SinkError> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&entity).copied();
-        if let Some((_, rows)) = known.filter(|(at, _)| at.elapsed() < BELIEVED) {
+        if let Some((_, rows)) = known.filter(|(at, _)| is_believed(at.elapsed())) {
             return Ok(rows);
         }
         let bound = model.table(entity);
@@ -59,5 +63,16 @@ impl Job<'_> {
         }
         let left = |(name, all): (&String, &u64)| (name.clone(), all.saturating_sub(used.get(name).copied().unwrap_or(0)));
         Ok(self.window.iter().map(left).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h80_the_size_of_a_table_is_believed_for_a_minute() {
+        let ages = [0, 59, 60, 61].map(Duration::from_secs);
+        assert_eq!(ages.map(is_believed), [true, true, false, false]);
     }
 }

@@ -398,6 +398,8 @@ mod tests {
     use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
     use super::*;
+    use crate::model::on_files::Services;
+    use crate::plan::Assignment;
 
     /// Where the first column of a key is compared with a constant, SQLite would go through that part of the table, and read the whole list again for
     /// each row of it.
@@ -411,5 +413,27 @@ mod tests {
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.sql()))).fetch_all(&mut connection).await;
         let steps: Vec<String> = plan.expect("a plan").iter().map(|row| row.get(3)).collect();
         assert!(steps.first().is_some_and(|step| step.starts_with("SCAN k ")), "{steps:?}");
+    }
+
+    #[tokio::test]
+    async fn nothing_to_write_is_no_statement() {
+        let services = Services::open("statements").await;
+        let table = services.table("shop", "orders").await;
+        let (key, of_one) = (["id".to_owned()], ["1".to_owned()]);
+        let row = |rows: usize| vec![(&of_one[..], vec![Some("1".to_owned()), None]); rows];
+        let customer = table.column("customer").expect("is there");
+        for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+            let insert = |rows| restore::insert(dialect, &restore::Rows { table: &table, columns: &[0], rows }).len();
+            assert_eq!((insert(vec![&row(1)[0].1]), insert(Vec::new())), (1, 0));
+            let set_back = |columns: &[usize], rows: usize| restore::set_back(dialect, &table, &key, columns, &row(rows)).len();
+            assert_eq!((set_back(&[1], 1), set_back(&[], 1), set_back(&[1], 0)), (1, 0, 0));
+            let update = |rows: usize, columns: &[(&Column, Assignment)]| {
+                let rows = vec![of_one.to_vec(); rows];
+                super::update(dialect, &Touched { table: &table, key: &key, still: &[], rows: &rows, when: &[] }, columns, Vec::new())
+                    .is_some()
+            };
+            let null = [(customer, Assignment::Null)];
+            assert_eq!((update(1, &null), update(0, &null), update(1, &[])), (true, false, false));
+        }
     }
 }

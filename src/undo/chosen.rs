@@ -77,7 +77,7 @@ async fn below(model: &Model, cascades: &[String], group: &str) -> Result<BTreeS
             let Some(last) = rows.last() else { break };
             above = last.id;
             let stumps: Vec<Stump> = rows.iter().flat_map(|row| stumps(model, handle.database.dialect(), row)).collect();
-            let mut first: BTreeMap<(i64, Vec<String>), (i64, String)> = BTreeMap::new();
+            let mut first = First::default();
             for (other, its) in &clocks {
                 let handle = model.databases.handle(*other);
                 let asked: Vec<Stump> =
@@ -88,16 +88,27 @@ async fn below(model: &Model, cascades: &[String], group: &str) -> Result<BTreeS
                     if !taken.is_some_and(|taken| is_its_own(taken, &below, at)) {
                         continue;
                     }
-                    let known = first.entry((below.row, below.columns)).or_insert_with(|| (at, below.cascade.clone()));
-                    if at < known.0 {
-                        *known = (at, below.cascade);
-                    }
+                    first.add(below, at);
                 }
             }
-            found.extend(first.into_values().map(|(_, cascade)| cascade));
+            found.extend(first.0.into_values().map(|(_, cascade)| cascade));
         }
     }
     Ok(found)
+}
+
+/// For each value of a row the first cascade that it brought about, and when, by the clock of the row's database.
+#[derive(Default)]
+struct First(BTreeMap<(i64, Vec<String>), (i64, String)>);
+
+impl First {
+    fn add(&mut self, below: Below, at: i64) {
+        let told = (at, below.cascade);
+        let known = self.0.entry((below.row, below.columns)).or_insert_with(|| told.clone());
+        if told < *known {
+            *known = told;
+        }
+    }
 }
 
 /// Whether a cascade may have been brought about by this end of a row, and not by that of a later row of the same key.
@@ -203,5 +214,26 @@ mod tests {
             assert_eq!(later(one, other), &young, "by its number, not by its text");
         }
         assert_eq!((later(&old, &untold), later(&untold, &old)), (&old, &old));
+    }
+
+    #[test]
+    fn h92_of_the_cascades_of_a_value_since_a_row_went_the_first_is_its_own_in_whatever_order_databases_tell_them() {
+        let told = |row, column: &str, cascade: &str, at| {
+            (Below { row, columns: vec![column.to_owned()], cascade: cascade.to_owned(), at, transaction: None }, at)
+        };
+        // The same value went again at 9, with a row that came later; at one moment it is the same one in any order.
+        let all = [
+            told(1, "id", "own", 5),
+            told(1, "id", "later", 9),
+            told(1, "id", "twin", 5),
+            told(1, "code", "code", 7),
+            told(2, "id", "two", 6),
+        ];
+        for turn in 0..all.len() {
+            let mut first = First::default();
+            all.iter().cycle().skip(turn).take(all.len()).cloned().for_each(|(below, at)| first.add(below, at));
+            let cascades: Vec<String> = first.0.into_values().map(|(_, cascade)| cascade).collect();
+            assert_eq!(cascades, ["code", "own", "two"], "from {turn} onwards");
+        }
     }
 }

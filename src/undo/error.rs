@@ -1,10 +1,15 @@
 //! Why undo could not go on, who is waited for, and what refuses a row.
 
+use std::time::Duration;
+
 use crate::databases::Handle;
 use crate::sink::{ConstraintKind, Fault, SinkError};
 
 /// How often a page is tried again because somebody else works on the same rows.
 const PATIENCE: u32 = 20;
+
+/// How long it waits between.
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why undo could not go on. What was committed stays; the same command goes on from there.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +49,7 @@ impl Patience {
 }
 
 /// Somebody else works on the same rows, or on the same file.
-pub(super) fn is_contention(error: &UndoError) -> bool {
+fn is_contention(error: &UndoError) -> bool {
     matches!(error, UndoError::Database { source: SinkError::Database { fault: Fault::Contention, .. }, .. })
 }
 

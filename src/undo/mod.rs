@@ -27,7 +27,7 @@ mod verdict;
 use aside::Aside;
 use chosen::{chosen, missing_roots};
 pub use error::UndoError;
-use error::{PARENT_MISSING, Patience, failed, is_contention, refusal};
+use error::{PARENT_MISSING, PAUSE, Patience, failed, refusal};
 use page::Place;
 pub(crate) use rescue::Owed;
 pub use root::{MissingRoot, RootBack, RootRow, missing as missing_roots_of, positions as root_positions, rows as root_rows};
@@ -280,7 +280,7 @@ impl<'a> Work<'a> {
                 done = self.transaction(handle, &part, How::Look, aside).await;
             }
             if done.as_ref().is_err_and(|error| patience.takes(error)) {
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tokio::time::sleep(PAUSE).await;
                 parts.push(part);
                 continue;
             }

@@ -8,7 +8,7 @@ use petgraph::graph::DiGraph;
 use super::aside::Aside;
 use super::page::{self, Item};
 use super::verdict::Verdict;
-use super::{How, PARENT_MISSING, Tables, Tally, UndoError, Work, begin, failed, is_contention, refusal};
+use super::{How, PARENT_MISSING, PAUSE, Patience, Tables, Tally, UndoError, Work, begin, failed, refusal};
 use crate::apply;
 use crate::databases::{DatabaseId, Handle};
 use crate::ledger::{self, Archived};
@@ -29,14 +29,21 @@ impl Work<'_> {
         let keys = handle.database.foreign_keys().await.map_err(failed(handle))?;
         let rows = rows.into_iter().map(|row| Ok((row, &self.table(&row.entity)?.1.table))).collect::<Result<Vec<_>, UndoError>>()?;
         for ring in rings(handle.database.dialect(), &keys, &rows) {
-            match self.at_once(handle, &ring).await {
+            let mut patience = Patience::default();
+            let done = loop {
+                match self.at_once(handle, &ring).await {
+                    Err(error) if patience.takes(&error) => tokio::time::sleep(PAUSE).await,
+                    done => break done,
+                }
+            };
+            match done {
                 Ok(Some(tallies)) => {
                     tallies.into_iter().for_each(|(entity, tally)| tables.add(entity, tally));
                     aside.take(&ring);
                 }
                 Ok(None) => {}
-                // Refused still, or in somebody's way: it stays refused, and the same command tries it again.
-                Err(error) if refusal(&error).is_some() || is_contention(&error) => {}
+                // Refused still: it stays refused, and the same command tries it again.
+                Err(error) if refusal(&error).is_some() => {}
                 Err(other) => return Err(other),
             }
         }

@@ -220,8 +220,24 @@ async fn h77_the_ledger_of_a_later_release_is_left_alone() {
             assert!(said.contains("later release") && said.contains(&format!("version {last}")), "{said}");
         }
         assert_eq!(lines(&world.shop, "SELECT CAST(version AS TEXT) FROM entail_migrations AS m ORDER BY m.version").await, versions);
-        sql(&world.shop, "DELETE FROM entail_migrations").await;
-        let error = entail::startup::ledgers(&world.engine.model, false).await.expect_err("refused");
-        assert!(entail::error::chain(&error).contains("no entail ledger"));
+        // Neither is one of an older release, nor none, called a later one.
+        let last = "(SELECT max(version) FROM entail_migrations)";
+        for older in [format!("DELETE FROM entail_migrations WHERE version >= {last} - 1"), "DELETE FROM entail_migrations".to_owned()] {
+            sql(&world.shop, &older).await;
+            let error = entail::startup::ledgers(&world.engine.model, false).await.expect_err("refused");
+            assert!(entail::error::chain(&error).contains("no entail ledger"), "{error:?}");
+        }
+    }
+}
+
+/// Both databases stand on one machine: what the one calls now the other calls now.
+#[tokio::test(flavor = "multi_thread")]
+async fn h92_a_moment_is_the_same_by_the_clocks_of_two_databases_on_one_machine() {
+    let [server, file] = [world(true).await, world(false).await];
+    let clocks = [ledger::clock(database(&server)).await.expect("reads"), ledger::clock(database(&file)).await.expect("reads")];
+    for (one, other) in [(&clocks[0], &clocks[1]), (&clocks[1], &clocks[0])] {
+        let at = 1_700_000_000_000_000;
+        let minutes = [one.by(other, at), one.earliest_by(other, at)].map(|by| (by - at).abs() / 60_000_000);
+        assert_eq!(minutes, [0, 0], "{clocks:?}");
     }
 }

@@ -52,6 +52,7 @@ mod undo;
 mod undo_again;
 mod undo_beside;
 mod undo_lives;
+mod undo_meanwhile;
 mod undo_rings;
 mod undo_roots;
 mod unique_keys;

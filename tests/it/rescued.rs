@@ -147,6 +147,26 @@ async fn h47_newer_rows_and_what_a_constraint_refuses_hold_nothing_up() {
     }
 }
 
+/// An application holds what the rescue needs: that refuses no row for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_a_rescue_that_somebody_is_in_the_way_of_is_done_with_the_next_attempt() {
+    for at in ["putting rows back into", "setting rows of"] {
+        for act in [Act::Contend, Act::Fail] {
+            let (world, batch, epochs) = torn(false).await;
+            sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+            world.script.cue(Cue { at, nth: 1, act });
+            let report = work(&world, &batch, &epochs).await;
+            assert!(world.script.is_played());
+            assert!(report.is_err(), "{at}: {report:?}");
+            assert_eq!(lines(&world.crm, PARCELS).await, ["90other"], "all of it, or nothing");
+            let report = work(&world, &batch, &epochs).await.expect("works");
+            assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "{at}");
+            assert_eq!(lines(&world.crm, STICKERS).await, ["1>7", "2>-"], "{at}");
+            assert!(report.not_put_back.values().all(|rows| *rows == 0), "{report:?}");
+        }
+    }
+}
+
 /// The crash comes once more, between the commit of what is put back and that of the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn h47_a_second_crash_leaves_the_rescue_whole() {

@@ -136,6 +136,7 @@ async fn a_root_comes_back_from_its_event_as_it_was() {
     let (code, said) = scene.undo("write.yaml", &["--root", "crm.customer:2", "--with-root", "--dry-run"]).await;
     assert!(code == 0 && said.contains("crm.customer 2 itself can be put back") && !said.contains("missing"), "{code}: {said}");
     assert_eq!(scene.rows(&scene.crm, "SELECT id::text FROM customers ORDER BY id").await, ["3"], "a dry run writes nothing");
+    assert_eq!(scene.orders().await, ["10", "11", "30"], "neither the root nor what it would make room for");
 
     for customer in [1, 2] {
         let root = format!("crm.customer:{customer}");

@@ -26,9 +26,7 @@ pub(crate) fn archive(dialect: Dialect, touched: &Touched<'_>, labels: ArchiveLa
     let (mut names, mut values) = (vec!["cascade_id", "row_key"], vec![label(0), label(1)]);
     for (name, bind) in fixed {
         names.push(name);
-        let is_text = matches!(bind, Bind::Text(_));
-        let bind = builder.bind(bind);
-        values.push(if dialect == Dialect::Postgres { format!("{bind}::{}", if is_text { "text" } else { "bigint" }) } else { bind });
+        values.push(builder.bind(bind));
     }
     names.push("image");
     values.push(image(dialect, touched.table));

@@ -14,6 +14,8 @@ pub(crate) enum Act {
     Interleave(Vec<String>),
     /// The connection is lost before the statement runs.
     Fail,
+    /// Somebody else holds what the statement needs.
+    Contend,
     /// A commit succeeds, and its reply is lost.
     LoseReply,
     /// This statement runs first, within the transaction.
@@ -29,7 +31,7 @@ pub(crate) struct Gate {
     pub(crate) go: Notify,
 }
 
-/// A moment: the statement whose description begins like this, for the nth time (from 1). `commit` is the moment of a commit.
+/// A moment: the statement whose description begins like this, for the nth time (from 1). `begin` and `commit` are the moments of a transaction's.
 #[derive(Debug, Clone)]
 pub(crate) struct Cue {
     pub(crate) at: &'static str,
@@ -95,6 +97,7 @@ impl Script {
                 Ok(false)
             }
             Some(Act::Fail) => Err(lost(what)),
+            Some(Act::Contend) => Err(fault(what, Fault::Contention)),
             Some(Act::LoseReply) => Ok(true),
             Some(Act::Hold(gate)) => {
                 gate.reached.notify_one();
@@ -107,7 +110,11 @@ impl Script {
 }
 
 fn lost(what: &str) -> SinkError {
-    SinkError::Database { what: what.to_owned(), fault: Fault::Connection, detail: "cut by the test".to_owned() }
+    fault(what, Fault::Connection)
+}
+
+fn fault(what: &str, fault: Fault) -> SinkError {
+    SinkError::Database { what: what.to_owned(), fault, detail: "made by the test".to_owned() }
 }
 
 impl Scripted {
@@ -131,6 +138,7 @@ impl Database for Scripted {
         self.inner.foreign_keys().await
     }
     async fn begin(&self) -> Result<Box<dyn Session>, SinkError> {
+        self.script.play("begin").await?;
         Ok(Box::new(ScriptedSession { inner: self.inner.begin().await?, script: Arc::clone(&self.script) }))
     }
     async fn read(&self, statement: &Statement) -> Result<Vec<Row>, SinkError> {
