@@ -71,8 +71,10 @@ pub enum NativeDelete {
     Takes,
     /// It makes the row let go.
     Changes,
-    /// The parent cannot go.
+    /// The parent cannot go, unless the row goes with the same statement.
     Refuses,
+    /// The parent cannot go, whatever the rest of the statement does.
+    RefusesAtOnce,
 }
 
 impl Edge {

@@ -219,7 +219,8 @@ fn on_delete(key: &ForeignKey) -> NativeDelete {
     match key.on_delete {
         NativeAction::Cascade => NativeDelete::Takes,
         NativeAction::SetNull | NativeAction::SetDefault => NativeDelete::Changes,
-        NativeAction::Restrict | NativeAction::NoAction => NativeDelete::Refuses,
+        NativeAction::NoAction => NativeDelete::Refuses,
+        NativeAction::Restrict => NativeDelete::RefusesAtOnce,
     }
 }
 

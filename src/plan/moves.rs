@@ -317,6 +317,9 @@ mod tests {
         for deleted in [true, false] {
             assert!(matches!(ruling(&history("1", deleted, 30), &reused, &["2"]), Ruling::Park(_)), "deleted: {deleted}");
         }
+        // The rules may follow no key any more.
+        let tombstone = KeyHistory { keys_may_change: false, ..history("1", false, 30) };
+        assert!(matches!(ruling(&tombstone, &reused, &["2"]), Ruling::Park(_)));
         let repeated = KeyHistory { moved: true, ..history("1", false, 20) };
         assert_eq!(ruling(&repeated, &reused, &["2"]), Ruling::Stays);
         let again = [left[0].clone(), moved("1", "3", 40, Done)];

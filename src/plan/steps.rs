@@ -52,13 +52,12 @@ impl Planner<'_> {
         }
     }
 
-    /// Where tables point at each other by native keys that refuse, no order of tables is right: each row that goes takes its turn behind those that
-    /// point at it (H64). Rows in a circle have none; the database refuses them.
+    /// Where tables point at each other by native keys that refuse, no order of tables is right, and where a table points at itself by one that
+    /// refuses at once, no statement takes all of its rows: each row that goes takes its turn behind those that point at it (H64). Rows in a circle
+    /// have none; the database refuses them.
     fn turns(&self, touches: &Touches) -> BTreeMap<RowId, usize> {
         let goes = |row: &RowId| touches.get(row).is_some_and(|touch| touch.delete.is_some());
-        let mut seen = BTreeSet::new();
-        let ranks = self.graph.nodes().map(|(entity, _)| self.graph.native_rank(entity));
-        let circles: BTreeSet<NativeRank> = ranks.filter(|rank| !seen.insert(*rank)).collect();
+        let circles = self.circles();
         if circles.is_empty() {
             return BTreeMap::new();
         }
@@ -85,6 +84,17 @@ impl Planner<'_> {
         turns
     }
 
+    /// Of tables that point at each other, or at themselves, by native keys that refuse so.
+    fn circles(&self) -> BTreeSet<NativeRank> {
+        let mut seen = BTreeSet::new();
+        let is_its_own = |entity: EntityId| {
+            let refuses = |edge: &Edge| edge.child == entity && edge.native_delete == Some(NativeDelete::RefusesAtOnce);
+            self.graph.targets_of(entity).any(|(target, _)| self.graph.edges_at(target).any(|(_, edge)| refuses(edge)))
+        };
+        let ranks = self.graph.nodes().map(|(entity, _)| (entity, self.graph.native_rank(entity)));
+        ranks.filter(|(entity, rank)| !seen.insert(*rank) || is_its_own(*entity)).map(|(_, rank)| rank).collect()
+    }
+
     /// Rows that point at this one by native keys that refuse, of tables on its circle.
     fn in_its_way(&self, row: RowId) -> Vec<RowId> {
         let (entity, child) = self.collected.row(row);
@@ -92,7 +102,7 @@ impl Planner<'_> {
         let mut rows = Vec::new();
         for (target, columns) in self.graph.targets_of(*entity) {
             let Some(key) = columns_key(&columns.columns, child) else { continue };
-            let refuses = |edge: &Edge| edge.native_delete == Some(NativeDelete::Refuses) && self.graph.native_rank(edge.child) == rank;
+            let refuses = |edge: &Edge| edge.native_delete >= Some(NativeDelete::Refuses) && self.graph.native_rank(edge.child) == rank;
             let edges = self.graph.edges_at(target).filter(|(_, edge)| refuses(edge));
             rows.extend(edges.flat_map(|(edge, _)| self.children(edge, &key)).copied());
         }

@@ -141,6 +141,27 @@ async fn h81_what_is_left_of_a_release_counts_for_roots_that_are_proven_and_noth
     }
 }
 
+/// What a release lets go is used up by what goes: the next root finds what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn h81_what_went_by_a_release_is_not_let_go_a_second_time() {
+    let rules = format!("{}limits: {{ rows_per_event: 2, rows: {{ count: 60, per: 10m }} }}\n", members(&visit("on_delete: cascade")));
+    let mut bench = Bench::new(&rules, Vec::new()).await;
+    bench.execute("crm", "INSERT INTO members VALUES (8, 80)").await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)").await;
+    for member_id in [1, 2] {
+        let gone = member(&mut bench, "d", (member_id, 70), 10, &[]);
+        settle(&bench, &[gone]).await;
+    }
+    bench.execute("shop", "DELETE FROM entail_latches").await;
+    bench.execute("shop", "INSERT INTO entail_allowances (group_id, reference, \"rows\") VALUES ('it', 'visit_member', 5)").await;
+    for retry in pending(&bench).await {
+        let batch = Batch { retries: vec![retry], ..Batch::default() };
+        bench.engine.work(&batch, Authority::Owner(&bench.epochs)).await.expect("works");
+    }
+    assert_eq!(bench.lines(VISITS).await, ["4|2", "5|2", "6|2"], "WRONG DELETION: 6 rows went, and 5 were let go");
+    assert_eq!(bench.lines(PENDING).await.len(), 1);
+}
+
 /// A default counts where it is written, and not where the column is set to null.
 #[tokio::test(flavor = "multi_thread")]
 async fn h110_a_default_that_is_not_written_needs_no_parent() {
@@ -189,143 +210,6 @@ async fn h64_rows_that_a_trigger_keeps_as_they_are_shut_their_reference() {
     }
 }
 
-/// An id and a code of the same text are two things: what is done with the one is not done with the other.
-#[tokio::test(flavor = "multi_thread")]
-async fn h82_a_key_change_under_a_shut_reference_stays_open_beside_one_of_another_column() {
-    let mut bench = seeded(&[visit(FOLLOW), badge(FOLLOW)].concat()).await;
-    bench.execute("crm", "INSERT INTO members VALUES (2, 90), (3, 5)").await;
-    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO badges VALUES (1, 1)").await;
-    latch(&bench, "badge_code").await;
-    let mut records = vec![recode(&mut bench, 3, (1, 5), 10)];
-    records.extend(rekey(&mut bench, (1, 2), 90, 20));
-    settle(&bench, &records).await;
-    assert_eq!((bench.lines(VISITS).await, bench.lines(BADGES).await), (vec!["1|2".to_owned()], vec!["1|1".to_owned()]));
-    bench.execute("shop", "DELETE FROM entail_latches").await;
-    retry_pending(&bench).await;
-    assert_eq!(bench.lines(BADGES).await, ["1|5"], "SILENT MISS: the badge never followed");
-}
-
-/// A reference does not follow the key: its rows stay behind, and a new row of that key is not theirs, whatever follows beside it.
-#[tokio::test(flavor = "multi_thread")]
-async fn h23_rows_that_stayed_behind_a_key_do_not_go_with_the_next_row_of_that_key() {
-    for more in [String::new(), note(FOLLOW)] {
-        let mut bench = seeded(&[visit("on_delete: cascade"), more.clone()].concat()).await;
-        bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
-        bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO notes VALUES (1, 1, 'customer', 'open')").await;
-        let halves = rekey(&mut bench, (1, 2), 70, 10);
-        settle(&bench, &halves).await;
-        let owners = bench.lines("SELECT owner FROM notes").await;
-        assert_eq!((bench.lines(VISITS).await, owners), (vec!["1|1".to_owned()], vec![if more.is_empty() { "1" } else { "2" }.to_owned()]));
-        let records = [member(&mut bench, "c", (1, 99), 20, &[]), member(&mut bench, "d", (1, 99), 30, &[])];
-        settle(&bench, &records).await;
-        assert_eq!(bench.lines(VISITS).await, ["1|1"], "WRONG DELETION: it is of the row that is 2 now");
-        let pending = bench.lines(PENDING).await;
-        assert!(matches!(pending.as_slice(), [one] if one.ends_with("|ambiguous")), "SILENT MISS: {pending:?}");
-    }
-}
-
-/// Visit 1 stayed behind when 1 became 2, and note 1 followed; then another row took the key, with a note of its own.
-async fn left_and_reused() -> Bench {
-    let mut bench = seeded(&[visit("on_delete: cascade"), note(FOLLOW)].concat()).await;
-    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
-    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO notes VALUES (1, 1, 'customer', 'open')").await;
-    let halves = rekey(&mut bench, (1, 2), 70, 10);
-    settle(&bench, &halves).await;
-    let again = member(&mut bench, "c", (1, 99), 20, &[]);
-    settle(&bench, &[again]).await;
-    bench.execute("shop", "INSERT INTO notes VALUES (2, 1, 'customer', 'open')").await;
-    bench
-}
-
-const NOTES: &str = "SELECT id, owner FROM notes ORDER BY id";
-
-/// Only a tombstone tells that the next row went, or the key change is told again: neither gives its rows to the first one.
-#[tokio::test(flavor = "multi_thread")]
-async fn h23_a_tombstone_of_a_key_that_was_left_and_used_again_gives_no_row_away() {
-    let mut bench = left_and_reused().await;
-    let tombstone = bench.record("crm.main.members", &json!({"id": 1}), None, &[]);
-    settle(&bench, &[tombstone]).await;
-    assert_eq!((bench.lines(NOTES).await, bench.lines(VISITS).await), (vec!["1|2".to_owned(), "2|1".to_owned()], vec!["1|1".to_owned()]));
-    assert_eq!(bench.lines(PENDING).await.len(), 1, "SILENT MISS");
-    let mut bench = left_and_reused().await;
-    let repeated = member(&mut bench, "d", (1, 70), 10, &[("__debezium.newkey", json!({"id": 2}))]);
-    settle(&bench, &[repeated]).await;
-    assert_eq!(bench.lines(NOTES).await, ["1|2", "2|1"], "WRONG CHANGE: note 2 is of the row that went");
-}
-
-/// It stays so for a month and longer, and ends with the row that stayed.
-#[tokio::test(flavor = "multi_thread")]
-async fn h23_a_key_is_free_again_when_the_rows_that_stayed_are_gone() {
-    let mut bench = left_and_reused().await;
-    let_a_month_pass(&bench).await;
-    let gone = member(&mut bench, "d", (1, 99), 30, &[]);
-    settle(&bench, &[gone]).await;
-    assert_eq!((bench.lines(NOTES).await.len(), bench.lines(VISITS).await.len(), bench.lines(PENDING).await.len()), (2, 1, 1));
-    // A person has looked: the visit is deleted, and so is the note of the row that went.
-    bench.execute("shop", "DELETE FROM visits; DELETE FROM notes WHERE id = 2").await;
-    retry_pending(&bench).await;
-    assert!(bench.lines(PENDING).await.is_empty());
-    bench.execute("shop", "INSERT INTO visits VALUES (3, 1)").await;
-    let records = [member(&mut bench, "c", (1, 98), 40, &[]), member(&mut bench, "d", (1, 98), 50, &[])];
-    settle(&bench, &records).await;
-    assert!(bench.lines(VISITS).await.is_empty() && bench.lines(PENDING).await.is_empty());
-    assert_eq!(bench.lines(NOTES).await, ["1|2"]);
-}
-
-/// Things are in shadow when 1 becomes 9: nothing comes to them, so they stay behind. By the time they are enforced another row is 1.
-#[tokio::test(flavor = "multi_thread")]
-async fn h23_rows_that_stayed_behind_in_shadow_do_not_go_with_the_next_row_of_that_key_once_they_are_enforced() {
-    let things = "on_delete: cascade, on_update: cascade";
-    let enforced = THINGS.replace("on_delete: cascade", things).replace("set_null", "set_null, on_update: cascade");
-    let shadow = enforced.replace(things, &format!("{things}, mode: shadow"));
-    for (postgres, others) in [(false, true), (false, false), (true, true)] {
-        let mut world = World::new(postgres, CUSTOMERS, THING_TABLES, &shadow).await;
-        if !others {
-            sql(&world.shop, "DELETE FROM others").await;
-        }
-        sql(&world.crm, "UPDATE customers SET id = 9 WHERE id = 1").await;
-        let header = Some(("__debezium.newkey", json!({"id": 9})));
-        world.work("crm.customers", json!({"id": 1}), gone_at("crm", "customers", json!({"id": 1}), 100), header).await;
-        world.work("crm.customers", json!({"id": 9}), made("crm", "customers", &json!({"id": 9}), 100), None).await;
-        let owners = lines(&world.shop, "SELECT CAST(customer AS TEXT) FROM others ORDER BY id").await;
-        assert_eq!(owners, if others { vec!["9", "2"] } else { vec![] }, "the enforced reference follows");
-        assert_eq!(lines(&world.shop, THINGS_NOW).await, ["1|1|one", "2|2|two", "3|1|three"]);
-        world.rebind(Some(&enforced)).await;
-        world.work("crm.customers", json!({"id": 1}), made("crm", "customers", &json!({"id": 1}), 200), None).await;
-        world.work("crm.customers", json!({"id": 1}), gone_at("crm", "customers", json!({"id": 1}), 300), None).await;
-        assert_eq!(
-            lines(&world.shop, THINGS_NOW).await,
-            ["1|1|one", "2|2|two", "3|1|three"],
-            "WRONG DELETION: they are of the row that is 9 now"
-        );
-        let pending = world.pending().await;
-        assert!(matches!(pending.as_slice(), [one] if one.key == key(&["1"])), "SILENT MISS: {pending:?}");
-        // A person gives them to where they belong: the key is its next row's own.
-        sql(&world.shop, "UPDATE things SET customer = 9 WHERE customer = 1").await;
-        world.retry().await;
-        sql(&world.shop, "INSERT INTO things VALUES (4, 1, 'four')").await;
-        world.work("crm.customers", json!({"id": 1}), made("crm", "customers", &json!({"id": 1}), 400), None).await;
-        world.work("crm.customers", json!({"id": 1}), gone_at("crm", "customers", json!({"id": 1}), 500), None).await;
-        assert_eq!(lines(&world.shop, THINGS_NOW).await, ["1|9|one", "2|2|two", "3|9|three"], "SILENT MISS");
-        assert!(world.pending().await.is_empty());
-    }
-}
-
-/// Where every reference follows, the key is free for another row.
-#[tokio::test(flavor = "multi_thread")]
-async fn h23_a_key_that_all_rows_have_left_is_its_next_rows_own() {
-    let mut bench = seeded(&[visit("on_delete: cascade"), note(FOLLOW)].concat()).await;
-    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
-    bench.execute("shop", "INSERT INTO notes VALUES (1, 1, 'customer', 'open')").await;
-    let halves = rekey(&mut bench, (1, 2), 70, 10);
-    settle(&bench, &halves).await;
-    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO notes VALUES (2, 1, 'customer', 'open')").await;
-    let records = [member(&mut bench, "c", (1, 99), 20, &[]), member(&mut bench, "d", (1, 99), 30, &[])];
-    settle(&bench, &records).await;
-    assert_eq!((bench.lines(VISITS).await, bench.lines("SELECT id, owner FROM notes").await), (vec![], vec!["1|2".to_owned()]));
-    assert!(bench.lines(PENDING).await.is_empty());
-}
-
 /// A root that waits for its proof is nothing that a latch holds back.
 #[tokio::test(flavor = "multi_thread")]
 async fn h81_a_rehearsal_leaves_out_what_only_waits() {
@@ -339,36 +223,6 @@ async fn h81_a_rehearsal_leaves_out_what_only_waits() {
     assert_eq!(reasons, ["wait", "latched"]);
     let rehearsal = entail::release::rehearse(&bench.engine, "visit_member", &|_| {}).await.expect("rehearses");
     assert_eq!((rehearsal.roots, rehearsal.rows), (1, [("visit_member".to_owned(), 2)].into()));
-}
-
-/// 1 became 2, and another row is 1 now. An old delete of 1 is told again: it is of neither.
-#[tokio::test(flavor = "multi_thread")]
-async fn h3_an_old_delete_of_a_key_that_another_row_has_now_is_spared() {
-    let mut bench = seeded(&visit(FOLLOW)).await;
-    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
-    let halves = rekey(&mut bench, (1, 2), 70, 10);
-    settle(&bench, &halves).await;
-    bench.execute("crm", "INSERT INTO members VALUES (1, 99)").await;
-    bench.execute("shop", "INSERT INTO visits VALUES (1, 1)").await;
-    let forged = member(&mut bench, "d", (1, 99), 5, &[]);
-    let report = bench.work(&[forged]).await.expect("works");
-    assert_eq!((report.spared, report.parked.len(), bench.lines(VISITS).await), (1, 0, vec!["1|1".to_owned()]));
-}
-
-/// The key had a life of its own since it changed, and only a tombstone tells of its end.
-#[tokio::test(flavor = "multi_thread")]
-async fn h114_a_tombstone_of_a_key_that_lived_again_does_not_follow_the_older_change() {
-    let mut bench = seeded(&visit(FOLLOW)).await;
-    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
-    let halves = rekey(&mut bench, (1, 2), 70, 10);
-    settle(&bench, &halves).await;
-    let again = member(&mut bench, "c", (1, 99), 20, &[]);
-    settle(&bench, &[again]).await;
-    bench.execute("shop", "INSERT INTO visits VALUES (1, 1)").await;
-    let tombstone = bench.record("crm.main.members", &json!({"id": 1}), None, &[]);
-    settle(&bench, &[tombstone]).await;
-    assert_eq!(bench.lines(VISITS).await, ["1|1"], "WRONG CHANGE: it was never a visit of the row that is 2 now");
-    assert_eq!(bench.lines(PENDING).await.len(), 1, "SILENT MISS: nobody is told");
 }
 
 /// What is proven by one look-up goes at once, or another row may have the key by the next portion.
@@ -414,6 +268,24 @@ references:
         let before = lines(&world.shop, rows).await;
         world.gone(1).await;
         assert_eq!(lines(&world.shop, rows).await, ["p9", "t9"], "postgres: {postgres}");
+        let undone = world.undo(root(1), entail::undo::OnConflict::Fail, false).await;
+        assert_eq!((undone.left(), lines(&world.shop, rows).await), (0, before), "postgres: {postgres}");
+    }
+}
+
+/// Rows of one table hold each other by a native key that refuses at once, whichever comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_rows_of_one_table_that_hold_each_other_go_one_behind_the_other() {
+    let tables = "CREATE TABLE things (id bigint PRIMARY KEY, customer bigint, t bigint REFERENCES things (id) ON DELETE RESTRICT);
+        CREATE INDEX things_customer ON things (customer); CREATE INDEX tt ON things (t);
+        CREATE TABLE others (id bigint PRIMARY KEY, customer bigint); CREATE INDEX others_customer ON others (customer);
+        INSERT INTO things VALUES (1, 1, NULL), (2, 1, 1), (3, 1, 2), (9, 2, NULL), (7, 1, 9), (6, 1, 7), (5, 1, 5);";
+    for postgres in [false, true] {
+        let mut world = World::new(postgres, CUSTOMERS, tables, THINGS).await;
+        let rows = "SELECT CAST(id AS TEXT) || '|' || coalesce(CAST(t AS TEXT), '-') FROM things ORDER BY id";
+        let before = lines(&world.shop, rows).await;
+        world.gone(1).await;
+        assert_eq!(lines(&world.shop, rows).await, ["9|-"], "postgres: {postgres}");
         let undone = world.undo(root(1), entail::undo::OnConflict::Fail, false).await;
         assert_eq!((undone.left(), lines(&world.shop, rows).await), (0, before), "postgres: {postgres}");
     }

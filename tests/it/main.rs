@@ -45,6 +45,7 @@ mod replay;
 mod rescued;
 mod rewound;
 mod scenarios;
+mod stayed;
 mod support;
 mod torture;
 mod two_roots;

@@ -68,23 +68,59 @@ fn h64_on_a_cycle_rows_are_let_go_before_others_are_deleted() {
     assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["update line 100", "delete order 10"]);
 }
 
-/// Orders and lines hold each other by native keys beside the rules: each row goes behind those that point at it.
+/// Orders point at lines and lines at orders by native keys that refuse, beside the rules.
+fn holding_each_other(more: Vec<EdgeDraft>) -> Graph {
+    let mut drafts =
+        vec![edge("oc", (1, "customer"), 0, OnDelete::Cascade), refusing("lo", (2, "order"), 1), refusing("ol", (1, "line"), 2)];
+    drafts.extend(more);
+    graph(drafts)
+}
+
+fn refusing(name: &str, (child, column): (u32, &str), parent: u32) -> EdgeDraft {
+    let draft = edge(name, (child, column), parent, OnDelete::Cascade);
+    EdgeDraft { edge: Edge { native_delete: Some(NativeDelete::Refuses), ..draft.edge }, ..draft }
+}
+
+/// Each row goes behind those that point at it.
 #[test]
 fn h64_rows_that_hold_each_other_by_turns_go_one_behind_the_other() {
-    let refusing = |name: &str, (child, column): (u32, &str), parent| {
-        let draft = edge(name, (child, column), parent, OnDelete::Cascade);
-        EdgeDraft { edge: Edge { native_delete: Some(NativeDelete::Refuses), ..draft.edge }, ..draft }
-    };
-    let of_customer = || edge("oc", (1, "customer"), 0, OnDelete::Cascade);
-    let graph = graph(vec![of_customer(), refusing("lo", (2, "order"), 1), refusing("ol", (1, "line"), 2)]);
+    // A line may point at itself, and an order at a line that a rule alone follows: neither has to be waited for.
+    let graph = holding_each_other(vec![refusing("ll", (2, "twin"), 2), edge("ow", (1, "work"), 2, OnDelete::Cascade)]);
     let rows = vec![
-        (1, vec![("id", "10"), ("customer", "1"), ("line", "0")]),
-        (1, vec![("id", "11"), ("customer", "1"), ("line", "0")]),
-        (2, vec![("id", "20"), ("order", "10")]),
-        (1, vec![("id", "12"), ("customer", "0"), ("line", "20")]),
-        (2, vec![("id", "21"), ("order", "12")]),
+        (1, vec![("id", "10"), ("customer", "1"), ("line", "0"), ("work", "20")]),
+        (1, vec![("id", "11"), ("customer", "1"), ("line", "0"), ("work", "0")]),
+        (2, vec![("id", "20"), ("order", "10"), ("twin", "0")]),
+        (1, vec![("id", "12"), ("customer", "0"), ("line", "20"), ("work", "0")]),
+        (2, vec![("id", "21"), ("order", "12"), ("twin", "21")]),
     ];
     let plan = planned(&graph, &rows, &bounds());
     let steps = told(&graph, &plan);
     assert_eq!(steps, ["delete order 11", "delete line 21", "delete order 12", "delete line 20", "delete order 10"]);
+}
+
+/// A row points at one of two that point at each other: these have no turn, and the plan comes to its end.
+#[test]
+fn h64_rows_in_a_circle_have_no_turn() {
+    let graph = holding_each_other(Vec::new());
+    let rows = vec![
+        (1, vec![("id", "10"), ("customer", "1"), ("line", "20")]),
+        (2, vec![("id", "20"), ("order", "10")]),
+        (2, vec![("id", "22"), ("order", "10")]),
+    ];
+    assert_eq!(told(&graph, &planned(&graph, &rows, &bounds())), ["delete line 20 22", "delete order 10"]);
+}
+
+/// A key without an action is looked at when the statement has ended; RESTRICT may be at each row.
+#[test]
+fn h64_rows_of_one_table_go_one_behind_the_other_where_its_key_refuses_at_once() {
+    for (native, expected) in [
+        (NativeDelete::Refuses, &["delete order 10 11 12"][..]),
+        (NativeDelete::RefusesAtOnce, &["delete order 12", "delete order 11", "delete order 10"]),
+    ] {
+        let draft = edge("oo", (1, "above"), 1, OnDelete::Cascade);
+        let own = EdgeDraft { edge: Edge { native_delete: Some(native), ..draft.edge }, ..draft };
+        let graph = graph(vec![edge("oc", (1, "customer"), 0, OnDelete::Cascade), own]);
+        let rows = [("10", "0"), ("11", "10"), ("12", "11")].map(|(id, above)| (1, vec![("id", id), ("customer", "1"), ("above", above)]));
+        assert_eq!(told(&graph, &planned(&graph, &rows.to_vec(), &bounds())), expected, "{native:?}");
+    }
 }
