@@ -82,6 +82,16 @@ async fn h53_the_owner_is_asked_where_an_event_may_be_newer_than_the_snapshot_an
     assert_eq!(bench.lines(NOW).await, ["7|later"]);
 }
 
+/// One row of a batch is read from its owner, and the others are as their events say.
+#[tokio::test(flavor = "multi_thread")]
+async fn h53_what_is_read_from_the_owner_holds_no_other_row_of_the_batch_up() {
+    let mut bench = copied("owner", &[("r", "read", 100)]).await;
+    bench.execute("crm", "INSERT INTO customers VALUES (8, 'later')").await;
+    let records = [told(&mut bench, "u", (7, "under way"), 90), told(&mut bench, "c", (8, "told"), 120)];
+    bench.work(&records).await.expect("works");
+    assert_eq!(bench.lines(NOW).await, ["7|owner", "8|told"], "a copy that is missing");
+}
+
 /// A tombstone tells no position. It ends a copy, and leaves what is known of one that has ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn h53_a_tombstone_ends_a_copy_and_forgets_no_position() {

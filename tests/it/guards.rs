@@ -126,6 +126,52 @@ async fn a_batch_done_twice_changes_nothing_the_second_time() {
     assert!(second.rows.is_empty() && second.copies.is_empty(), "{second:?}");
 }
 
+/// Another worker has used the window up between the look at it and the commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn h80_a_window_that_somebody_used_up_meanwhile_lets_nothing_go() {
+    let mut bench = seeded(CASCADE, Vec::new()).await;
+    let delete = bench.customer("d", 1, &[]);
+    // The file has one writer: it is the transaction's own, at the last moment.
+    let used =
+        "INSERT INTO entail_windows (group_id, reference, started_at, \"rows\") VALUES ('it', 'order_customer', CURRENT_TIMESTAMP, 59)";
+    bench.script.cue(Cue { at: "charging the row windows", nth: 1, act: Act::InTransaction(used.to_owned()) });
+    let error = bench.work(std::slice::from_ref(&delete)).await.expect_err("59 of 60 are used, and 2 are to go");
+    assert!(bench.script.is_played() && error.to_string().contains("room in the window"), "{error}");
+    assert_eq!(bench.lines(ORDERS).await, ["10|1", "11|1", "20|2"]);
+    bench.work(&[delete]).await.expect("works");
+    assert_eq!(bench.lines(ORDERS).await, ["20|2"]);
+}
+
+/// Two references of one table are two lines.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cascade_did_is_told_by_reference() {
+    let own = |name: &str| {
+        format!("  - {{ name: person_{name}, child: shop.person, columns: {name}, parent: crm.customer, on_delete: cascade }}\n")
+    };
+    let rules = format!(
+        "
+version: 1
+mode: enforce
+entities:
+  - {{ name: crm.customer, table: customers, key: id, topic: crm.main.customers }}
+  - {{ name: shop.person, table: people, key: id }}
+references:
+{}{}",
+        own("boss"),
+        own("aide")
+    );
+    let mut bench = Bench::new(&rules, Vec::new()).await;
+    bench.execute("crm", "INSERT INTO customers VALUES (2, 'Bob')").await;
+    bench
+        .execute("shop", "CREATE INDEX people_aide ON people (aide); INSERT INTO people VALUES (1, 1, 2), (2, 2, 1), (3, 1, 2), (4, 2, 2)")
+        .await;
+    let delete = bench.customer("d", 1, &[]);
+    let report = bench.work(&[delete]).await.expect("works");
+    let mut told: Vec<_> = report.cascades[0].lines.iter().map(|line| (&*line.reference, line.action, line.rows)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("person_aide", "delete", 1), ("person_boss", "delete", 2)]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h31_an_older_epoch_commits_nothing() {
     let mut bench = seeded(CASCADE, Vec::new()).await;

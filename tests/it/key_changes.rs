@@ -333,6 +333,31 @@ async fn h114_a_latch_on_a_reference_in_shadow_does_not_spare_the_proof() {
     assert_eq!(bench.lines(VISITS).await, ["1|1"], "WRONG DELETION: nothing proved the delete, and its parent is 9");
 }
 
+/// A reference in shadow that is shut holds nothing up: what is enforced goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn h114_a_latch_on_a_reference_in_shadow_holds_no_proven_root_back() {
+    let mut bench = seeded(&[visit(FOLLOW), note("on_delete: cascade, mode: shadow")].concat()).await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO notes VALUES (1, 1, 'customer', 'open')").await;
+    latch(&bench, "note_member").await;
+    let gone = member(&mut bench, "d", (1, 60), 10, &[]);
+    settle(&bench, &[gone]).await;
+    assert_eq!((bench.lines(VISITS).await, bench.lines(PENDING).await), (vec![], vec![]), "SILENT MISS");
+}
+
+/// What hangs on a key of which only a tombstone tells is not read where its reference is shut: it is listed, and stays so.
+#[tokio::test(flavor = "multi_thread")]
+async fn h82_an_unclear_key_under_a_shut_reference_is_listed() {
+    let mut bench = seeded(&visit(FOLLOW)).await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1)").await;
+    latch(&bench, "visit_member").await;
+    let tombstone = bench.record("crm.main.members", &json!({"id": 1}), None, &[]);
+    settle(&bench, &[tombstone]).await;
+    assert_eq!(bench.lines(PENDING).await, ["[\"id\"]|[\"1\"]|ambiguous"], "SILENT MISS");
+    bench.execute("shop", "DELETE FROM entail_latches").await;
+    retry_pending(&bench).await;
+    assert_eq!((bench.lines(VISITS).await, bench.lines(PENDING).await.len()), (vec!["1|1".to_owned()], 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h114_a_latch_on_a_native_key_does_not_spare_the_proof() {
     let rules = "

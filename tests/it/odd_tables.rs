@@ -39,6 +39,18 @@ async fn h52_a_column_called_rowid_does_not_take_other_rows_along() {
     }
 }
 
+/// The column takes letters of both sizes for one another, and its key does not: two rows, of which one goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn h56_a_row_whose_key_differs_by_the_size_of_a_letter_stays() {
+    let shop = "CREATE TABLE orders (id TEXT COLLATE NOCASE NOT NULL, customer bigint, PRIMARY KEY (id COLLATE BINARY)); CREATE INDEX oc ON orders (customer);
+        INSERT INTO orders VALUES ('a', 1), ('A', 2), ('b', 1);";
+    let mut world = World::new(false, CUSTOMERS, shop, RULES).await;
+    world.gone(1).await;
+    assert_eq!(lines(&world.shop, "SELECT id FROM orders ORDER BY 1").await, ["A"], "WRONG DELETION");
+    world.undo(root(1), entail::undo::OnConflict::Fail, false).await;
+    assert_eq!(lines(&world.shop, "SELECT id || customer FROM orders ORDER BY customer, id").await, ["a1", "b1", "A2"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h65_a_table_from_which_others_inherit_is_refused() {
     let shop = Shop::open().await;

@@ -235,6 +235,52 @@ async fn h47_a_parent_without_which_a_row_lives_does_not_keep_it_away() {
     }
 }
 
+/// Parcels name customer 77, who is not there, by references that do not hold them: one in shadow, one under a condition that they do not meet, and a
+/// column of that name elsewhere. What took them had a condition, too. And an application works on their buyer, whom no batch of ours can take away.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_references_that_do_not_hold_a_row_do_not_keep_it_away() {
+    let crm = format!(
+        "{CRM} ALTER TABLE parcels ADD COLUMN kind TEXT; ALTER TABLE parcels ADD COLUMN shade BIGINT; ALTER TABLE parcels ADD COLUMN gift BIGINT;
+         ALTER TABLE parcels ADD COLUMN buyer BIGINT; ALTER TABLE parcels ADD COLUMN extra BIGINT;
+         UPDATE parcels SET kind = 'plain', shade = 77, gift = 77, extra = 77, buyer = 2;
+         CREATE INDEX psh ON parcels (shade); CREATE INDEX pg ON parcels (gift); CREATE INDEX pb ON parcels (buyer);
+         CREATE TABLE badges (id BIGINT PRIMARY KEY, extra BIGINT); CREATE INDEX be ON badges (extra);"
+    );
+    let rules = RULES
+        .replace("references:", "  - { name: crm.badge, table: badges, key: id }\nreferences:")
+        .replace(
+            "columns: order_id, parent: shop.order, on_delete: cascade",
+            "columns: order_id, parent: shop.order, when: { kind: plain }, on_delete: cascade",
+        )
+        .replace("name: note_customer,", "name: note_customer, archive: none,");
+    let of = |name: &str, child: &str, more: &str| {
+        let column = name.rsplit('_').next().unwrap_or_default();
+        format!("  - {{ name: {name}, child: crm.{child}, columns: {column}, parent: crm.customer, {more} }}\n")
+    };
+    let more = [
+        of("of_shade", "parcel", "on_delete: cascade, mode: shadow"),
+        of("of_gift", "parcel", "on_delete: cascade, when: { kind: gift }"),
+        of("of_extra", "badge", "on_delete: cascade"),
+        of("of_buyer", "parcel", "on_delete: set_null"),
+    ];
+    let rules = format!("{rules}{}", more.concat());
+    for postgres in [true, false] {
+        let (world, batch, epochs) = torn_in(World::new(postgres, &crm, SHOP, &rules).await).await;
+        sql(&world.shop, "UPDATE orders SET customer = 2 WHERE id = 7").await;
+        let held = "BEGIN; SELECT id FROM customers WHERE id = 2 FOR UPDATE";
+        let mut application = None;
+        if postgres {
+            let mut other = crate::support::postgres::connect(&world.crm).await;
+            other.execute(held).await.expect("holds the buyer");
+            application = Some(other);
+        }
+        let report = work(&world, &batch, &epochs).await.expect("works");
+        assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "90other"], "postgres: {postgres}: {report:?}");
+        assert!(report.put_back_orphaned.is_empty(), "none of these is missed: {report:?}");
+        drop(application);
+    }
+}
+
 /// Labels know their parcel by its code.
 #[tokio::test(flavor = "multi_thread")]
 async fn h47_what_hung_on_another_unique_column_of_a_row_that_returns_comes_back() {
