@@ -282,6 +282,30 @@ async fn h92_a_column_that_came_or_went_since_does_not_stand_in_the_way() {
     }
 }
 
+/// A trigger has a hand in what is put back, and in what is set back: it is told that these are not as they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn h92_what_a_trigger_makes_of_rows_that_go_back_is_told() {
+    use crate::support::world::{THING_TABLES, THINGS};
+    for postgres in [true, false] {
+        let mut world = World::new(postgres, CUSTOMERS, THING_TABLES, THINGS).await;
+        world.gone(1).await;
+        let triggers = if postgres {
+            "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.customer := 2; RETURN new; END';
+             CREATE TRIGGER i BEFORE INSERT ON things FOR EACH ROW WHEN (new.id = 3) EXECUTE FUNCTION other();
+             CREATE TRIGGER u BEFORE UPDATE ON others FOR EACH ROW EXECUTE FUNCTION other()"
+        } else {
+            "CREATE TRIGGER i AFTER INSERT ON things WHEN new.id = 3 BEGIN UPDATE things SET customer = 2 WHERE id = new.id; END;
+             CREATE TRIGGER u AFTER UPDATE ON others WHEN new.customer <> 2 BEGIN UPDATE others SET customer = 2 WHERE id = new.id; END"
+        };
+        sql(&world.shop, triggers).await;
+        let undone = world.undo(root(1), OnConflict::Fail, false).await;
+        let mut told: Vec<_> =
+            undone.tables.iter().map(|(name, tally)| (name.as_str(), tally.inserted + tally.set_back, tally.differing)).collect();
+        told.sort_unstable();
+        assert_eq!(told, [("shop.other", 1, 1), ("shop.thing", 2, 1)], "postgres: {postgres}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h94_what_is_purged_is_nowhere_in_the_ledger() {
     for postgres in [true, false] {
