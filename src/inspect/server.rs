@@ -45,7 +45,7 @@ pub(super) async fn ledgers(subject: &Subject<'_>, config: &Config) -> Vec<Probl
                 problems.push(Problem::new(Code::NoLedger, &handle.name, message, "entail migrate"));
             }
             Err(error @ SinkError::LaterLedger { .. }) => {
-                problems.push(Problem::new(Code::NoLedger, &handle.name, error.to_string(), error.hint()));
+                problems.push(Problem::new(Code::LaterLedger, &handle.name, error.to_string(), error.hint()));
             }
             Err(error) => problems.push(super::subject::refusal(&handle.name, &error)),
         }

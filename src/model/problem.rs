@@ -144,6 +144,7 @@ codes! {
         Pooler "pooler" Error "the url leads to a pooler that drops a session's settings or changes its server process" "name the server itself in the url"
         ReadOnly "read-only" Error "a database that entail writes opens transactions read-only" "ALTER ROLE … RESET default_transaction_read_only"
         NoLedger "no-ledger" Error "a database that entail writes has no ledger of this program's version" "entail migrate"
+        LaterLedger "later-ledger" Error "the ledger is of a later release of entail: this program is too old for it" "a program of that release"
         LedgerCaptured "ledger-captured" Warning "a publication captures the ledger's own tables: every batch makes events of its own" "leave `entail_*` out of the publication"
         Superuser "superuser" Warning "the role is a superuser: a mistake in the rules meets no wall" "a role with the grants of `entail check --grants`"
     }

@@ -92,10 +92,15 @@ async fn h23_a_key_is_free_again_when_the_rows_that_stayed_are_gone() {
 /// Things are in shadow when 1 becomes 9: nothing comes to them, so they stay behind. By the time they are enforced another row is 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn h23_rows_that_stayed_behind_in_shadow_do_not_go_with_the_next_row_of_that_key_once_they_are_enforced() {
-    let things = "on_delete: cascade, on_update: cascade";
-    let enforced = THINGS.replace("on_delete: cascade", things).replace("set_null", "set_null, on_update: cascade");
-    let shadow = enforced.replace(things, &format!("{things}, mode: shadow"));
-    for (postgres, others) in [(false, true), (false, false), (true, true)] {
+    for (postgres, others, follow) in [
+        (false, true, ", on_update: cascade"),
+        (false, false, ", on_update: cascade"),
+        (true, true, ", on_update: cascade"),
+        (false, false, ""),
+    ] {
+        let enforced =
+            THINGS.replace("on_delete: cascade", &format!("on_delete: cascade{follow}")).replace("set_null", &format!("set_null{follow}"));
+        let shadow = enforced.replace("on_delete: cascade", "mode: shadow, on_delete: cascade");
         let mut world = World::new(postgres, CUSTOMERS, THING_TABLES, &shadow).await;
         if !others {
             sql(&world.shop, "DELETE FROM others").await;

@@ -45,7 +45,7 @@ pub(super) const CASES: &[Bad] = &[
     Bad {
         name: "the ledger of a later release",
         shop: "INSERT INTO entail_migrations SELECT version + 1, 'later', now(), true, checksum, 0 FROM entail_migrations ORDER BY 1 DESC LIMIT 1",
-        found: &[Code::NoLedger],
+        found: &[Code::LaterLedger],
         says: "ledgers are not taken back",
         ..GOOD
     },
