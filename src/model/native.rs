@@ -10,7 +10,7 @@ use super::{BoundReplica, Code, Problem};
 use crate::databases::{DatabaseId, Databases};
 use crate::graph::{Edge, EdgeDraft, NativeDelete, Node, Origin, TargetId};
 use crate::rules::{EntityId, Mode, OnDelete, OnUpdate, RuleSet, TableName};
-use crate::sink::{Column, ForeignKey, NativeAction, SinkError, TableRef};
+use crate::sink::{Column, Dialect, ForeignKey, NativeAction, SinkError, TableRef};
 use crate::value::{Comparability, comparable};
 
 /// What native keys add to the graph.
@@ -75,8 +75,10 @@ pub(super) async fn follow(
                 }
             };
             incoming_keys.push((database, key.clone(), parent, child));
-            if !hand_over(rules, &key, child, parent) {
-                additions.edges.push(edge(&databases.handle(database).name, &key, child, parent));
+            let handle = databases.handle(database);
+            let native = on_delete(&key, handle.database.dialect());
+            if !hand_over(rules, &key, native, child, parent) {
+                additions.edges.push(edge(&handle.name, &key, native, child, parent));
             }
             if seen.insert(child) {
                 open.push((child, database, key.child.clone()));
@@ -189,7 +191,7 @@ fn inexact(database: &str, key: &ForeignKey, parent: &TableRef, child: &TableRef
 }
 
 /// Whether an enforced reference over the same columns sees to the rows before the native key could. All references over them are told of the key.
-fn hand_over(rules: &mut [EdgeDraft], key: &ForeignKey, child: EntityId, parent: EntityId) -> bool {
+fn hand_over(rules: &mut [EdgeDraft], key: &ForeignKey, native: NativeDelete, child: EntityId, parent: EntityId) -> bool {
     let pairs = |columns: &[String], parents: &[String]| -> BTreeSet<(String, String)> {
         columns.iter().cloned().zip(parents.iter().cloned()).collect()
     };
@@ -200,7 +202,7 @@ fn hand_over(rules: &mut [EdgeDraft], key: &ForeignKey, child: EntityId, parent:
     };
     let mut is_seen_to = false;
     for draft in rules.iter_mut().filter(same) {
-        draft.edge.native_delete = draft.edge.native_delete.max(Some(on_delete(key)));
+        draft.edge.native_delete = draft.edge.native_delete.max(Some(native));
         let sees_to_it = match draft.edge.on_delete {
             OnDelete::Cascade | OnDelete::SetNull(_) | OnDelete::SetDefault(_) => {
                 draft.edge.when.is_empty() && draft.edge.mode == Mode::Enforce
@@ -215,12 +217,13 @@ fn hand_over(rules: &mut [EdgeDraft], key: &ForeignKey, child: EntityId, parent:
     is_seen_to
 }
 
-fn on_delete(key: &ForeignKey) -> NativeDelete {
+/// PostgreSQL looks at RESTRICT when the statement has ended, SQLite at each row.
+fn on_delete(key: &ForeignKey, dialect: Dialect) -> NativeDelete {
     match key.on_delete {
         NativeAction::Cascade => NativeDelete::Takes,
         NativeAction::SetNull | NativeAction::SetDefault => NativeDelete::Changes,
-        NativeAction::NoAction => NativeDelete::Refuses,
-        NativeAction::Restrict => NativeDelete::RefusesAtOnce,
+        NativeAction::Restrict if dialect == Dialect::Sqlite => NativeDelete::RefusesAtOnce,
+        NativeAction::Restrict | NativeAction::NoAction => NativeDelete::Refuses,
     }
 }
 
@@ -234,7 +237,7 @@ fn on_update(key: &ForeignKey) -> OnUpdate {
     }
 }
 
-fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> EdgeDraft {
+fn edge(database: &str, key: &ForeignKey, native: NativeDelete, child: EntityId, parent: EntityId) -> EdgeDraft {
     EdgeDraft {
         edge: Edge {
             name: format!("native:{database}.{}", key.name),
@@ -254,7 +257,7 @@ fn edge(database: &str, key: &ForeignKey, child: EntityId, parent: EntityId) -> 
             mode: Mode::Enforce,
             archive: true,
             origin: Origin::Native,
-            native_delete: Some(on_delete(key)),
+            native_delete: Some(native),
             native_update: on_update(key),
         },
         parent,

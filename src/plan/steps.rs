@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use petgraph::algo::kosaraju_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
+
 use super::consequence::assigned;
 use super::expand::columns_key;
 use super::order::{Planner, Touches};
@@ -54,7 +57,7 @@ impl Planner<'_> {
 
     /// Where tables point at each other by native keys that refuse, no order of tables is right, and where a table points at itself by one that
     /// refuses at once, no statement takes all of its rows: each row that goes takes its turn behind those that point at it (H64). Rows in a circle
-    /// have none; the database refuses them.
+    /// take one turn together: their database may let them go so.
     fn turns(&self, touches: &Touches) -> BTreeMap<RowId, usize> {
         let goes = |row: &RowId| touches.get(row).is_some_and(|touch| touch.delete.is_some());
         let circles = self.circles();
@@ -62,24 +65,21 @@ impl Planner<'_> {
             return BTreeMap::new();
         }
         let is_on_circle = |row: &RowId| circles.contains(&self.graph.native_rank(self.collected.row(*row).0));
-        let mut before: BTreeMap<RowId, BTreeSet<RowId>> = BTreeMap::new();
-        let mut behind: BTreeMap<RowId, Vec<RowId>> = BTreeMap::new();
-        for row in touches.keys().copied().filter(|row| goes(row) && is_on_circle(row)) {
-            let first: BTreeSet<RowId> = self.in_its_way(row).into_iter().filter(|other| *other != row && goes(other)).collect();
-            first.iter().for_each(|other| behind.entry(*other).or_default().push(row));
-            before.insert(row, first);
-        }
-        let mut ready: Vec<RowId> = before.iter().filter(|(_, first)| first.is_empty()).map(|(row, _)| *row).collect();
-        let mut turns: BTreeMap<RowId, usize> = BTreeMap::new();
-        while let Some(row) = ready.pop() {
-            let next = turns.get(&row).copied().unwrap_or_default() + 1;
-            for parent in behind.get(&row).into_iter().flatten() {
-                let turn = turns.entry(*parent).or_default();
-                *turn = next.max(*turn);
-                if before.get_mut(parent).is_some_and(|first| first.remove(&row) && first.is_empty()) {
-                    ready.push(*parent);
-                }
+        let mut rows = DiGraph::<RowId, ()>::new();
+        let places: BTreeMap<RowId, NodeIndex> =
+            touches.keys().filter(|row| goes(row) && is_on_circle(row)).map(|row| (*row, rows.add_node(*row))).collect();
+        for (row, place) in &places {
+            for other in self.in_its_way(*row).iter().filter(|other| *other != row).filter_map(|other| places.get(other)) {
+                rows.add_edge(*place, *other, ());
             }
+        }
+        let mut turns: BTreeMap<RowId, usize> = BTreeMap::new();
+        // What an edge leads to comes first.
+        for together in kosaraju_scc(&rows) {
+            let first =
+                together.iter().flat_map(|place| rows.neighbors(*place)).filter_map(|other| turns.get(rows.node_weight(other)?)).max();
+            let turn = first.map_or(0, |turn| turn + 1);
+            turns.extend(together.iter().filter_map(|place| Some((*rows.node_weight(*place)?, turn))));
         }
         turns
     }

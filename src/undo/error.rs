@@ -49,7 +49,7 @@ impl Patience {
 }
 
 /// Somebody else works on the same rows, or on the same file.
-fn is_contention(error: &UndoError) -> bool {
+pub(super) fn is_contention(error: &UndoError) -> bool {
     matches!(error, UndoError::Database { source: SinkError::Database { fault: Fault::Contention, .. }, .. })
 }
 

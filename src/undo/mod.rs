@@ -27,7 +27,7 @@ mod verdict;
 use aside::Aside;
 use chosen::{chosen, missing_roots};
 pub use error::UndoError;
-use error::{PARENT_MISSING, PAUSE, Patience, failed, refusal};
+use error::{PARENT_MISSING, PAUSE, Patience, failed, is_contention, refusal};
 use page::Place;
 pub(crate) use rescue::Owed;
 pub use root::{MissingRoot, RootBack, RootRow, missing as missing_roots_of, positions as root_positions, rows as root_rows};

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use petgraph::algo::tarjan_scc;
+use petgraph::algo::kosaraju_scc;
 use petgraph::graph::DiGraph;
 
 use super::aside::Aside;
 use super::page::{self, Item};
 use super::verdict::Verdict;
-use super::{How, PARENT_MISSING, PAUSE, Patience, Tables, Tally, UndoError, Work, begin, failed, refusal};
+use super::{How, PARENT_MISSING, PAUSE, Patience, Tables, Tally, UndoError, Work, begin, failed, is_contention, refusal};
 use crate::apply;
 use crate::databases::{DatabaseId, Handle};
 use crate::ledger::{self, Archived};
@@ -28,8 +28,9 @@ impl Work<'_> {
         }
         let keys = handle.database.foreign_keys().await.map_err(failed(handle))?;
         let rows = rows.into_iter().map(|row| Ok((row, &self.table(&row.entity)?.1.table))).collect::<Result<Vec<_>, UndoError>>()?;
+        // Of all rings, so that a lock that stays is waited for once.
+        let (mut patience, mut in_the_way) = (Patience::default(), None);
         for ring in rings(handle.database.dialect(), &keys, &rows) {
-            let mut patience = Patience::default();
             let done = loop {
                 match self.at_once(handle, &ring).await {
                     Err(error) if patience.takes(&error) => tokio::time::sleep(PAUSE).await,
@@ -44,10 +45,12 @@ impl Work<'_> {
                 Ok(None) => {}
                 // Refused still: it stays refused, and the same command tries it again.
                 Err(error) if refusal(&error).is_some() => {}
+                // The others are not kept from going back.
+                Err(error) if is_contention(&error) => in_the_way = in_the_way.or(Some(error)),
                 Err(other) => return Err(other),
             }
         }
-        Ok(())
+        in_the_way.map_or(Ok(()), Err)
     }
 
     /// Rows of several tables in one transaction, so that each finds its parents; nothing if one of them is there in any form.
@@ -125,7 +128,7 @@ fn rings(dialect: Dialect, keys: &[ForeignKey], rows: &[(&Archived, &TableRef)])
             }
         }
     }
-    let found = tarjan_scc(&graph).into_iter().filter(|ring| ring.len() > 1);
+    let found = kosaraju_scc(&graph).into_iter().filter(|ring| ring.len() > 1);
     found.map(|ring| ring.into_iter().filter_map(|node| graph.node_weight(node).copied()).collect()).collect()
 }
 

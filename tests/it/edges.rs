@@ -281,7 +281,9 @@ async fn h64_rows_of_one_table_that_hold_each_other_go_one_behind_the_other() {
         CREATE TABLE others (id bigint PRIMARY KEY, customer bigint); CREATE INDEX others_customer ON others (customer);
         INSERT INTO things VALUES (1, 1, NULL), (2, 1, 1), (3, 1, 2), (9, 2, NULL), (7, 1, 9), (6, 1, 7), (5, 1, 5);";
     for postgres in [false, true] {
-        let mut world = World::new(postgres, CUSTOMERS, tables, THINGS).await;
+        // PostgreSQL looks when the statement has ended, so it lets go what points at each other.
+        let circle = if postgres { "INSERT INTO things VALUES (11, 1, 12), (12, 1, 11), (10, 1, 11), (13, 1, 10);" } else { "" };
+        let mut world = World::new(postgres, CUSTOMERS, &format!("{tables}{circle}"), THINGS).await;
         let rows = "SELECT CAST(id AS TEXT) || '|' || coalesce(CAST(t AS TEXT), '-') FROM things ORDER BY id";
         let before = lines(&world.shop, rows).await;
         world.gone(1).await;
