@@ -87,6 +87,13 @@ fn in_order(model: &Model, mut needs: Vec<Need>) -> Vec<Need> {
     needs
 }
 
+/// Whether rows point at a key by a reference. They are not locked.
+pub(crate) async fn has_children(model: &Model, sessions: &mut Sessions, edge: EdgeId, key: &Key) -> Result<bool, Trouble> {
+    let need = Need { edge, keys: vec![key.clone()] };
+    let rows = read_children(model, sessions, &need, (false, 1)).await.map_err(|error| Trouble { error, edges: vec![edge] })?;
+    Ok(!rows.is_empty())
+}
+
 async fn read_children(
     model: &Model,
     sessions: &mut Sessions,

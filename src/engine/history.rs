@@ -110,7 +110,7 @@ mod tests {
     fn moved(from: &str, to: &str, lsn: impl Into<Option<u64>>, state: MoveState) -> Move {
         let key = |text: &str| Key::from_cells([&Cell::Value(text.to_owned())]).expect("a value");
         let source = lsn.into().map(|lsn| SourcePosition { source: "postgresql/crm".into(), order: vec![lsn] });
-        Move { from: key(from), to: Some(key(to)), source, state }
+        Move { from: key(from), to: Some(key(to)), source, state, seen_to: BTreeSet::new() }
     }
 
     #[test]

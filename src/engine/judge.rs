@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::job::{Failure, Job};
+use super::left;
 use super::subjects::{self, State, Subject};
 use super::{Authority, Waiting};
 use crate::graph::{Edge, EdgeId, Origin, TargetId};
@@ -81,6 +82,8 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
         source: subject.candidate.source.clone(),
         keys_may_change: model.graph.keys_may_change(model.graph.target(target).entity),
         may_refuse: model.graph.edges_at(target).any(|(edge, _)| model.graph.may_refuse(edge)),
+        takes: enforced(model, target, &Fate::Gone),
+        follows: enforced(model, target, &Fate::Moved(key.clone())),
     };
     // A tombstone alone does not tell the row's other unique values, and what may hold it back by them.
     let pointed_at = |target: &TargetId| model.graph.edges_at(*target).next().is_some();
@@ -94,6 +97,13 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
         Ruling::Stays => State::Alive,
         Ruling::Park(detail) => State::Root(Fate::Unclear(detail)),
     }
+}
+
+/// The references that do something to rows of this target's whose parent has this fate.
+fn enforced(model: &Model, target: TargetId, fate: &Fate) -> BTreeSet<String> {
+    let edges =
+        model.graph.edges_at(target).filter(|(_, edge)| edge.mode == Mode::Enforce && edge.origin != Origin::Native && acts(edge, fate));
+    edges.map(|(_, edge)| edge.name.clone()).collect()
 }
 
 impl Judged {
@@ -164,14 +174,9 @@ impl Judged {
             // A reference that is shut is not asked for its rows: there may be some.
             let is_followed = |edge: &Edge| edge.origin != Origin::Native && edge.mode == Mode::Enforce;
             let latched = job.model.graph.edges_at(root.target).find(|(id, edge)| is_followed(edge) && job.latched.contains(id));
-            let edges: Vec<EdgeId> = job.model.graph.edges_at(root.target).map(|(edge, _)| edge).collect();
-            let mut rows = collected.first_level(root, &edges);
-            // Of a reference that never does anything nothing can come to its rows.
-            let stays = |edge: &Edge| !acts(edge, &root.fate) && acts(edge, &Fate::Unclear(""));
-            let leaves_rows =
-                latched.is_some() || rows.any(|(edge, _)| stays(job.model.graph.edge(edge))) || has_rows_in_shadow(job, root, &edges);
+            let left = left::at(job, collected, root).await?;
             let Some(subject) = self.subject_mut(id) else { continue };
-            subject.leaves_rows = leaves_rows;
+            subject.left = left;
             let is_called = subject.is_called;
             let is_looked_at = matches!(subject.state, State::Beside | State::Undone | State::Parked(..) | State::Alive);
             let is_missing = confirmed.doomed.contains(&id);
@@ -253,15 +258,6 @@ impl Judged {
         self.set(id, state);
         is_parked
     }
-}
-
-/// Whether references in shadow have rows that point at a root, or may have, as nobody has read them: nothing comes to these, so they stay behind a
-/// key that changes, and a later row of that key is not their parent when the reference is promoted (H23).
-fn has_rows_in_shadow(job: &Job<'_>, root: &Root, edges: &[EdgeId]) -> bool {
-    let is_in_shadow = |edge: &Edge| edge.mode == Mode::Shadow && acts(edge, &Fate::Unclear(""));
-    let edges: Vec<EdgeId> = edges.iter().copied().filter(|edge| is_in_shadow(job.model.graph.edge(*edge))).collect();
-    let is_shut = edges.iter().any(|edge| job.latched.contains(edge));
-    is_shut || job.in_shadow.as_ref().map_or(!edges.is_empty(), |collected| collected.first_level(root, &edges).next().is_some())
 }
 
 /// Rows that point at a root and would change with it; of an unclear one, those that would if it were clear.

@@ -24,6 +24,7 @@ mod doubts;
 mod history;
 mod job;
 mod judge;
+mod left;
 mod note;
 mod portion;
 mod rescue;

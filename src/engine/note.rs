@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::history;
 use super::job::{Failure, Job};
 use super::judge::{self, Judged};
+use super::left;
 use super::subjects::{self, State, Subject};
 use super::{Authority, Cascade, CascadeLine, LARGE, Outcome, PORTIONS, WHOLE};
 use crate::apply;
@@ -143,8 +144,9 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
         };
         let done = keys(&has_moved);
         let is_worked = |subject: &Subject| matches!(subject.state, State::Root(Fate::Moved(_)) | State::NoRows);
-        let left = keys(&|subject| follows && is_worked(subject) && subject.leaves_rows);
-        let empty = keys(&|subject| is_worked(subject) && !subject.leaves_rows);
+        let left = settled.iter().filter(|subject| is_worked(subject) && subject.left.has_rows);
+        let left: Vec<(&Key, &BTreeSet<String>)> = left.map(|subject| (&subject.key, &subject.left.seen_to)).collect();
+        let empty = keys(&|subject| is_worked(subject) && !subject.left.has_rows);
         let lived = job.reduced.lived.iter().filter(|((of, _), _)| follows && *of == target);
         let lived: BTreeMap<Key, Option<SourcePosition>> = lived.map(|((_, key), source)| (key.clone(), source.clone())).collect();
         let moves = job.reduced.moves.get(&target).cloned().unwrap_or_default();
@@ -153,12 +155,38 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
             ledger::note_moves(session, dialect, &group, &label, &moves).await?;
             ledger::note_arrivals(session, dialect, &group, &label, &arrivals).await?;
             ledger::set_moves(session, dialect, &group, &label, &done, (MoveState::Open, MoveState::Done)).await?;
-            ledger::set_moves(session, dialect, &group, &label, &left, (MoveState::Open, MoveState::Left)).await?;
+            ledger::leave(session, dialect, &group, &label, &left).await?;
             ledger::set_moves(session, dialect, &group, &label, &empty, (MoveState::Left, MoveState::Done)).await?;
             ledger::set_moves(session, dialect, &group, &label, &empty, (MoveState::Reused, MoveState::Superseded)).await?;
-            let superseded = superseded(session, dialect, &group, &label, &lived).await?;
-            ledger::supersede(session, dialect, &group, &label, &superseded).await?;
         }
+        put_behind(job, target, &label, &lived).await?;
+    }
+    Ok(())
+}
+
+/// Key changes whose old key had a later event of its own are no longer the last word on it. Rows that stayed behind may be gone by now: then the
+/// key is its next row's own.
+async fn put_behind(
+    job: &mut Job<'_>,
+    target: TargetId,
+    label: &str,
+    lived: &BTreeMap<Key, Option<SourcePosition>>,
+) -> Result<(), Failure> {
+    let group = job.engine.owner.group.clone();
+    let mut behind = Vec::new();
+    for (session, dialect) in subjects::homes(job, target) {
+        behind.extend(superseded(session, dialect, &group, label, lived).await?);
+    }
+    let left: BTreeSet<&Key> = behind.iter().filter(|one| one.state == MoveState::Left).map(|one| &one.from).collect();
+    let mut free = Vec::new();
+    for key in left {
+        if !left::has_rows(job, target, key).await? {
+            free.push(key.clone());
+        }
+    }
+    for (session, dialect) in subjects::homes(job, target) {
+        ledger::set_moves(session, dialect, &group, label, &free, (MoveState::Left, MoveState::Done)).await?;
+        ledger::supersede(session, dialect, &group, label, &behind).await?;
     }
     Ok(())
 }
@@ -169,7 +197,7 @@ fn has_moved(subject: &Subject) -> bool {
     match &subject.state {
         // What is still open of a key that lives has turned out to be no change of it.
         State::Alive => true,
-        State::NoRows | State::Root(Fate::Moved(_)) => !subject.leaves_rows,
+        State::NoRows | State::Root(Fate::Moved(_)) => !subject.left.has_rows,
         State::Root(_) | State::Parked(..) | State::Waiting | State::Beside | State::Undone => false,
     }
 }

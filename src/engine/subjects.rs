@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::history;
 use super::job::{Failure, Job};
+use super::left::Left;
 use crate::apply;
 use crate::change::Position;
 use crate::graph::TargetId;
@@ -28,8 +29,8 @@ pub(super) struct Subject {
     pub(super) is_called: bool,
     /// The child rows that a proven verdict may touch.
     pub(super) proven: Option<BTreeSet<Seen>>,
-    /// Some row points at it that stays as it is, or may.
-    pub(super) leaves_rows: bool,
+    /// Rows that point at it and stay as they are.
+    pub(super) left: Left,
     pub(super) state: State,
 }
 
@@ -162,7 +163,17 @@ fn subject_of(model: &Model, target: TargetId, pending: &Pending) -> Subject {
 impl Subject {
     fn new(target: TargetId, key: Key, candidate: Candidate) -> Self {
         let told_at = candidate.cause.clone();
-        Self { target, key, candidate, told_at, was_pending: false, is_called: true, proven: None, leaves_rows: false, state: State::Alive }
+        Self {
+            target,
+            key,
+            candidate,
+            told_at,
+            was_pending: false,
+            is_called: true,
+            proven: None,
+            left: Left::default(),
+            state: State::Alive,
+        }
     }
 
     /// The id of its cascade: the same whenever the same record is worked.

@@ -32,7 +32,7 @@ pub use clock::{Clock, clock};
 pub use expiry::{expire_images, expire_moves};
 pub use known::{Known, forget_references, known_references, note_references, promote};
 pub use latches::{EVERYTHING, GAP, Latch, PAUSE, PAUSED, charge, latches, latches_now, release, shut, windows};
-pub use moves::{arrivals, halves, moves, note_arrivals, note_moves, set_moves, supersede};
+pub use moves::{arrivals, halves, leave, moves, note_arrivals, note_moves, set_moves, supersede};
 pub use operations::{allow, allowances, count_shadow, decide, last_decision, pause, resume, spend};
 pub use pending::{Pending, PendingKind, adopt, park, pending, pending_by_key, settle};
 pub use progress::{ANEW, Reached, Taken, advance, identity, pin_identity, progress, renew_identity, replace_identity, take};
@@ -63,7 +63,7 @@ pub const TABLES: &[&str] = &[
 /// The table that says of which version they are: only `migrate` writes it.
 pub const VERSIONS: &str = "entail_migrations";
 /// The version that this program reads and writes: the number of its last migration.
-const VERSION: i64 = 9;
+const VERSION: i64 = 10;
 
 /// The version of a partition's ownership: an older one can commit nothing (H31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -59,6 +59,25 @@ pub async fn set_moves(
     execute(session, over_list(dialect, "updating key changes", sql, columns, binds)).await
 }
 
+/// Notes of open key changes of these old keys that rows stayed behind, and the references of which none did.
+///
+/// # Errors
+/// Those of the database.
+pub async fn leave(
+    session: &mut dyn Session,
+    dialect: Dialect,
+    group: &str,
+    entity: &str,
+    keys: &[(&Key, &BTreeSet<String>)],
+) -> Result<(), SinkError> {
+    let sql = "UPDATE entail_moves AS m SET state = $4, seen_to = {c1} FROM {list}
+        WHERE m.group_id = $1 AND m.entity = $2 AND m.state = $3 AND m.old_key = {c0}";
+    let names = keys.iter().map(|(_, names)| super::parts_text(&names.iter().cloned().collect::<Vec<_>>()));
+    let columns = vec![some(keys.iter().map(|(key, _)| key_text(key))), some(names)];
+    let binds = vec![text(group), text(entity), text(state_text(MoveState::Open)), text(state_text(MoveState::Left))];
+    execute(session, over_list(dialect, "updating key changes", sql, columns, binds)).await
+}
+
 /// Notes that the old keys of these finished key changes have had a life of their own since.
 ///
 /// # Errors
@@ -94,7 +113,7 @@ pub async fn moves(
     Ok(rows.iter().filter_map(read_move).collect())
 }
 
-/// Reads lines of the ledger's key changes: old key, new key, source, state.
+/// Reads lines of the ledger's key changes: old key, new key, source, state, and what was seen to.
 async fn select(
     session: &mut dyn Session,
     dialect: Dialect,
@@ -102,7 +121,8 @@ async fn select(
     condition: &str,
     list: Vec<Option<String>>,
 ) -> Result<Vec<Row>, SinkError> {
-    let sql = format!("SELECT old_key, new_key, source, state FROM entail_moves WHERE group_id = $1 AND entity = $2 AND {condition}");
+    let sql =
+        format!("SELECT old_key, new_key, source, state, seen_to FROM entail_moves WHERE group_id = $1 AND entity = $2 AND {condition}");
     query(session, over_list(dialect, "reading key changes", &sql, vec![list], vec![text(group), text(entity)])).await
 }
 
@@ -159,7 +179,9 @@ fn read_move(row: &Row) -> Option<Move> {
     let states = [MoveState::Open, MoveState::Left, MoveState::Reused, MoveState::Done, MoveState::Superseded];
     // Of a word that a later release wrote nothing is known, as of a change that was not worked.
     let state = states.into_iter().find(|state| state_text(*state) == cell(row, 3)).unwrap_or(MoveState::Open);
-    Some(Move { from: read_key(cell(row, 0))?, to: read_key(cell(row, 1)), source: read_source(cell(row, 2)), state })
+    // A release that did not say so parked whatever was left.
+    let seen_to = super::read_list(cell(row, 4)).into_iter().collect();
+    Some(Move { from: read_key(cell(row, 0))?, to: read_key(cell(row, 1)), source: read_source(cell(row, 2)), state, seen_to })
 }
 
 fn state_text(state: MoveState) -> &'static str {

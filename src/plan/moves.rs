@@ -21,6 +21,15 @@ pub struct Move {
     pub source: Option<SourcePosition>,
     /// Whether its children were seen to.
     pub state: MoveState,
+    /// Of one that was left: the references of which no row stayed behind.
+    pub seen_to: BTreeSet<String>,
+}
+
+impl Move {
+    /// Whether rows of one of these references may have stayed behind.
+    fn left_rows_of(&self, references: &BTreeSet<String>) -> bool {
+        matches!(self.state, MoveState::Left | MoveState::Reused) && !references.is_subset(&self.seen_to)
+    }
 }
 
 /// The value that a unique column had in the new row of a key change.
@@ -77,6 +86,10 @@ pub struct KeyHistory {
     pub keys_may_change: bool,
     /// A row that points at the key may refuse that its parent goes.
     pub may_refuse: bool,
+    /// The references that are enforced and do something when the key's row goes.
+    pub takes: BTreeSet<String>,
+    /// Those that follow the key when it changes.
+    pub follows: BTreeSet<String>,
 }
 
 /// The verdict.
@@ -113,8 +126,14 @@ pub fn rule(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> boo
     if history.may_refuse && history.deleted && newer(history.source.as_ref(), first.source.as_ref()) {
         return Ruling::Park("another row had the key after the change and went: what refuses may be its");
     }
+    let is_another = |one: &Move| (&one.to, &one.source) != (&first.to, &first.source);
+    if moves.iter().any(|one| one.from == history.key && is_another(one) && one.left_rows_of(&history.follows)) {
+        return Ruling::Park(STAYED);
+    }
     follow(first, moves, present)
 }
+
+const STAYED: &str = "rows stayed behind when the key changed: the key alone cannot tell them from those of its next row";
 
 /// The old keys that lead to this one, and whose change is not worked yet; those on the way may be.
 #[must_use]
@@ -145,14 +164,12 @@ fn is_repeat(one: &Move, moves: &[Move]) -> bool {
 fn without_open_moves(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruling {
     let worked = |one: &&Move| one.from == history.key && matches!(one.state, MoveState::Left | MoveState::Done);
     let done = moves.iter().filter(worked);
-    let is_left = moves.iter().any(|one| one.from == history.key && matches!(one.state, MoveState::Left | MoveState::Reused));
+    let is_left = moves.iter().any(|one| one.from == history.key && one.left_rows_of(&history.takes));
     let last = done.reduce(|best, one| if later(one, best) { one } else { best });
     match last {
         // The last word on the key is a key change: whoever still carries it belongs there.
         Some(last) if !history.deleted || newer(last.source.as_ref(), history.source.as_ref()) => follow(last, moves, present),
-        _ if is_left && (history.deleted || !history.moved) => {
-            Ruling::Park("rows stayed behind when the key changed: the key alone cannot tell them from those of its next row")
-        }
+        _ if is_left && (history.deleted || !history.moved) => Ruling::Park(STAYED),
         _ if history.deleted => Ruling::Gone,
         _ if history.moved => Ruling::Stays,
         _ if history.keys_may_change => Ruling::Park("only a tombstone says so: it may be half of a key change"),
@@ -228,11 +245,24 @@ mod tests {
     }
 
     fn moved(from: &str, to: &str, lsn: u64, state: MoveState) -> Move {
-        Move { from: key(from), to: Some(key(to)), source: at(lsn), state }
+        Move { from: key(from), to: Some(key(to)), source: at(lsn), state, seen_to: BTreeSet::new() }
     }
 
     fn history(of: &str, deleted: bool, lsn: u64) -> KeyHistory {
-        KeyHistory { key: key(of), deleted, moved: false, source: at(lsn), keys_may_change: true, may_refuse: false }
+        KeyHistory {
+            key: key(of),
+            deleted,
+            moved: false,
+            source: at(lsn),
+            keys_may_change: true,
+            may_refuse: false,
+            takes: named(&["takes"]),
+            follows: named(&["follows"]),
+        }
+    }
+
+    fn named(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
     }
 
     fn ruling(history: &KeyHistory, moves: &[Move], alive: &[&str]) -> Ruling {
@@ -317,6 +347,24 @@ mod tests {
         for deleted in [true, false] {
             assert!(matches!(ruling(&history("1", deleted, 30), &reused, &["2"]), Ruling::Park(_)), "deleted: {deleted}");
         }
+        // Of what is enforced, some had left rows, or may have: it was in shadow, or is new.
+        let seen = |names: &[&str], state| [Move { seen_to: named(names), ..moved("1", "2", 20, state) }];
+        for state in [Left, Reused] {
+            assert_eq!(
+                ruling(&history("1", true, 30), &seen(&["takes", "follows"], state), &["2"]),
+                Ruling::Gone,
+                "what left rows does nothing"
+            );
+            assert!(matches!(ruling(&history("1", true, 30), &seen(&["follows"], state), &["2"]), Ruling::Park(_)));
+            let again = |names: &[&str]| [seen(names, state)[0].clone(), moved("1", "5", 40, Open)];
+            assert!(
+                matches!(ruling(&history("1", false, 40), &again(&["takes"]), &["2", "5"]), Ruling::Park(_)),
+                "whose rows would follow?"
+            );
+            assert_eq!(ruling(&history("1", false, 40), &again(&["follows"]), &["2", "5"]), Ruling::Moved(key("5")));
+        }
+        let open_again = [left[0].clone(), Move { source: None, ..moved("1", "2", 0, Open) }, moved("1", "2", 20, Open)];
+        assert_eq!(ruling(&history("1", false, 20), &open_again, &["2"]), Ruling::Moved(key("2")), "the same one");
         // The rules may follow no key any more.
         let tombstone = KeyHistory { keys_may_change: false, ..history("1", false, 30) };
         assert!(matches!(ruling(&tombstone, &reused, &["2"]), Ruling::Park(_)));

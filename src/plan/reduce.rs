@@ -165,7 +165,8 @@ impl Reducer<'_> {
         if self.graph.edges_at(target).next().is_none() {
             return;
         }
-        let one = Move { from: from.clone(), to: to.cloned(), source: event.source.clone(), state: MoveState::Open };
+        let one =
+            Move { from: from.clone(), to: to.cloned(), source: event.source.clone(), state: MoveState::Open, seen_to: BTreeSet::new() };
         let moves = self.reduced.moves.entry(target).or_default();
         // A tombstone of the first half repeats it without a position; the second half repeats it with the same one.
         let known = moves.iter_mut().find(|(known, _)| {

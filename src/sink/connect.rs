@@ -99,6 +99,7 @@ pub(super) fn migrator(dialect: Dialect) -> Migrator {
             include_str!("../../migrations/postgres/0007_transactions.sql"),
             include_str!("../../migrations/postgres/0008_checked.sql"),
             include_str!("../../migrations/postgres/0009_expiry.sql"),
+            include_str!("../../migrations/postgres/0010_left.sql"),
         ],
         Dialect::Sqlite => [
             include_str!("../../migrations/sqlite/0001_ledger.sql"),
@@ -110,10 +111,11 @@ pub(super) fn migrator(dialect: Dialect) -> Migrator {
             include_str!("../../migrations/sqlite/0007_transactions.sql"),
             include_str!("../../migrations/sqlite/0008_checked.sql"),
             include_str!("../../migrations/sqlite/0009_expiry.sql"),
+            include_str!("../../migrations/sqlite/0010_left.sql"),
         ],
     };
     let migrations = (1i64..)
-        .zip(["ledger", "beside", "undo", "operations", "references", "last_record", "transactions", "checked", "expiry"])
+        .zip(["ledger", "beside", "undo", "operations", "references", "last_record", "transactions", "checked", "expiry", "left"])
         .zip(texts)
         .map(|((version, name), sql)| Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false));
     let mut migrator = Migrator::with_migrations(migrations.collect());

@@ -105,10 +105,7 @@ async fn h23_rows_that_stayed_behind_in_shadow_do_not_go_with_the_next_row_of_th
         if !others {
             sql(&world.shop, "DELETE FROM others").await;
         }
-        sql(&world.crm, "UPDATE customers SET id = 9 WHERE id = 1").await;
-        let header = Some(("__debezium.newkey", json!({"id": 9})));
-        world.work("crm.customers", json!({"id": 1}), gone_at("crm", "customers", json!({"id": 1}), 100), header).await;
-        world.work("crm.customers", json!({"id": 9}), made("crm", "customers", &json!({"id": 9}), 100), None).await;
+        rekeyed(&mut world, (1, 9), 100).await;
         let owners = lines(&world.shop, "SELECT CAST(customer AS TEXT) FROM others ORDER BY id").await;
         assert_eq!(owners, if others { vec!["9", "2"] } else { vec![] }, "the enforced reference follows");
         assert_eq!(lines(&world.shop, THINGS_NOW).await, ["1|1|one", "2|2|two", "3|1|three"]);
@@ -130,6 +127,90 @@ async fn h23_rows_that_stayed_behind_in_shadow_do_not_go_with_the_next_row_of_th
         world.work("crm.customers", json!({"id": 1}), gone_at("crm", "customers", json!({"id": 1}), 500), None).await;
         assert_eq!(lines(&world.shop, THINGS_NOW).await, ["1|9|one", "2|2|two", "3|9|three"], "SILENT MISS");
         assert!(world.pending().await.is_empty());
+    }
+}
+
+/// Things are in shadow when 1 becomes 9, and enforced when the next row of that key becomes 5: whose they are is not told by the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_rows_that_stayed_behind_in_shadow_do_not_follow_the_next_row_of_that_key_either() {
+    let enforced = THINGS.replace("on_delete: cascade", "on_delete: cascade, on_update: cascade");
+    let mut world =
+        World::new(false, CUSTOMERS, THING_TABLES, &enforced.replace("on_delete: cascade", "mode: shadow, on_delete: cascade")).await;
+    rekeyed(&mut world, (1, 9), 100).await;
+    world.rebind(Some(&enforced)).await;
+    sql(&world.crm, "INSERT INTO customers VALUES (1)").await;
+    world.work("crm.customers", json!({"id": 1}), made("crm", "customers", &json!({"id": 1}), 200), None).await;
+    sql(&world.shop, "INSERT INTO things VALUES (4, 1, 'four')").await;
+    rekeyed(&mut world, (1, 5), 300).await;
+    let stay = ["1|1|one", "2|2|two", "3|1|three", "4|1|four"];
+    assert_eq!(lines(&world.shop, THINGS_NOW).await, stay, "WRONG CHANGE: two of them are of the row that is 9 now");
+    assert_eq!(world.pending().await.len(), 1, "SILENT MISS");
+    world.work("crm.customers", json!({"id": 5}), gone_at("crm", "customers", json!({"id": 5}), 400), None).await;
+    assert_eq!(lines(&world.shop, THINGS_NOW).await, stay, "WRONG DELETION");
+}
+
+/// The customer has another key, and both halves of the change are told.
+async fn rekeyed(world: &mut World, (old, new): (i64, i64), lsn: i64) {
+    sql(&world.crm, &format!("UPDATE customers SET id = {new} WHERE id = {old}")).await;
+    let header = Some(("__debezium.newkey", json!({"id": new})));
+    world.work("crm.customers", json!({"id": old}), gone_at("crm", "customers", json!({"id": old}), lsn), header).await;
+    world.work("crm.customers", json!({"id": new}), made("crm", "customers", &json!({"id": new}), lsn), None).await;
+}
+
+/// A reference that is in shadow, whatever rows it left behind, keeps nothing of the others from going.
+#[tokio::test(flavor = "multi_thread")]
+async fn h86_rows_that_stayed_behind_in_shadow_hold_nothing_back_that_is_enforced() {
+    let mut bench = seeded(&[visit(FOLLOW), note("on_delete: cascade, mode: shadow")].concat()).await;
+    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO notes VALUES (1, 1, 'customer', 'open')").await;
+    let halves = rekey(&mut bench, (1, 2), 70, 10);
+    settle(&bench, &halves).await;
+    bench.execute("shop", "INSERT INTO visits VALUES (2, 1)").await;
+    let records = [member(&mut bench, "c", (1, 99), 20, &[]), member(&mut bench, "d", (1, 99), 30, &[])];
+    settle(&bench, &records).await;
+    assert_eq!((bench.lines(VISITS).await, bench.lines(PENDING).await), (vec!["1|2".to_owned()], vec![]), "SILENT MISS");
+    assert_eq!(bench.lines(NOTES).await, ["1|1"]);
+}
+
+/// Rows in shadow were not read, as another root of the batch has too many of them: those of a key that changed are asked for by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_what_stays_behind_in_shadow_is_asked_for_where_the_batch_has_too_many_rows() {
+    let of_note = |more: &str| note(&format!("on_delete: cascade, on_update: cascade{more}"));
+    for stays in [false, true] {
+        let mut bench = seeded(&[visit(FOLLOW), of_note(", mode: shadow")].concat()).await;
+        bench.engine.rows_per_transaction = 3;
+        bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
+        bench.execute("shop", "INSERT INTO notes VALUES (1, 5, 'c', 'o'), (2, 5, 'c', 'o'), (3, 5, 'c', 'o'), (4, 5, 'c', 'o')").await;
+        if stays {
+            bench.execute("shop", "INSERT INTO notes VALUES (9, 1, 'c', 'o')").await;
+        }
+        let mut records = rekey(&mut bench, (1, 2), 70, 10).to_vec();
+        records.push(member(&mut bench, "d", (5, 50), 11, &[]));
+        settle(&bench, &records).await;
+        assert_eq!(bench.lines("SELECT state FROM entail_moves").await, [if stays { "left" } else { "done" }]);
+    }
+}
+
+/// The service gave its rows the new key by itself, a moment after the look at them: the key is its next row's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_a_key_that_the_rows_have_left_by_the_time_it_is_used_again_is_its_next_rows_own() {
+    for (left, expected) in [(false, vec![]), (true, vec!["1|1".to_owned(), "3|1".to_owned()])] {
+        let mut bench = seeded(&[visit("on_delete: cascade"), note(FOLLOW)].concat()).await;
+        bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
+        bench.execute("shop", "INSERT INTO visits VALUES (1, 1)").await;
+        let halves = rekey(&mut bench, (1, 2), 70, 10);
+        settle(&bench, &halves).await;
+        assert_eq!(bench.lines("SELECT state FROM entail_moves").await, ["left"]);
+        if !left {
+            bench.execute("shop", "UPDATE visits SET member = 2").await;
+        }
+        let again = member(&mut bench, "c", (1, 99), 20, &[]);
+        settle(&bench, &[again]).await;
+        bench.execute("shop", "INSERT INTO visits VALUES (3, 1)").await;
+        let gone = member(&mut bench, "d", (1, 99), 30, &[]);
+        settle(&bench, &[gone]).await;
+        assert_eq!(bench.lines("SELECT id, member FROM visits WHERE member = 1 ORDER BY id").await, expected);
+        assert_eq!(bench.lines(PENDING).await.len(), usize::from(left));
     }
 }
 
