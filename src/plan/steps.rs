@@ -55,12 +55,12 @@ impl Planner<'_> {
         }
     }
 
-    /// Where tables point at each other by native keys that refuse, no order of tables is right, and where a table points at itself by one that
-    /// refuses at once, no statement takes all of its rows: each row that goes takes its turn behind those that point at it (H64). Rows in a circle
+    /// Where tables point at each other by native keys that refuse, no order of tables is right, and where a table points at itself by one, no
+    /// statement takes all of its rows, if they go by several references or the key refuses at once: each row that goes takes its turn behind those that point at it (H64). Rows in a circle
     /// take one turn together: their database may let them go so.
     fn turns(&self, touches: &Touches) -> BTreeMap<RowId, usize> {
         let goes = |row: &RowId| touches.get(row).is_some_and(|touch| touch.delete.is_some());
-        let circles = self.circles();
+        let circles = self.circles(touches);
         if circles.is_empty() {
             return BTreeMap::new();
         }
@@ -85,10 +85,16 @@ impl Planner<'_> {
     }
 
     /// Of tables that point at each other, or at themselves, by native keys that refuse so.
-    fn circles(&self) -> BTreeSet<NativeRank> {
+    fn circles(&self, touches: &Touches) -> BTreeSet<NativeRank> {
         let mut seen = BTreeSet::new();
+        let mut references: BTreeMap<EntityId, BTreeSet<EdgeId>> = BTreeMap::new();
+        for (row, edge) in touches.iter().filter_map(|(row, touch)| Some((row, touch.delete?))) {
+            references.entry(self.collected.row(*row).0).or_default().insert(edge);
+        }
         let is_its_own = |entity: EntityId| {
-            let refuses = |edge: &Edge| edge.child == entity && edge.native_delete == Some(NativeDelete::RefusesAtOnce);
+            let statements = references.get(&entity).map_or(0, BTreeSet::len);
+            let least = if statements > 1 { NativeDelete::Refuses } else { NativeDelete::RefusesAtOnce };
+            let refuses = |edge: &Edge| edge.child == entity && edge.native_delete >= Some(least);
             self.graph.targets_of(entity).any(|(target, _)| self.graph.edges_at(target).any(|(_, edge)| refuses(edge)))
         };
         let ranks = self.graph.nodes().map(|(entity, _)| (entity, self.graph.native_rank(entity)));

@@ -292,3 +292,31 @@ async fn h64_rows_of_one_table_that_hold_each_other_go_one_behind_the_other() {
         assert_eq!((undone.left(), lines(&world.shop, rows).await), (0, before), "postgres: {postgres}");
     }
 }
+
+/// An answer to a comment goes with it, whoever wrote it: rows of one table by two references, one of which a native key backs.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_rows_of_one_table_that_go_by_two_references_go_one_behind_the_other() {
+    let own = "  - { name: thing_thing, child: shop.thing, columns: t, parent: shop.thing, on_delete: cascade }\n";
+    let [head, references] = THINGS.split("references:\n").collect::<Vec<_>>().try_into().expect("two parts");
+    let head = head.replace("table: things, key: id }", "table: things, key: id, topic: shop.things }");
+    for rules in [
+        format!("{head}references:\n{own}{references}"),
+        format!("{head}references:\n{}", references.replace("limits:", &format!("{own}limits:"))),
+    ] {
+        for (postgres, action) in [(false, ""), (true, ""), (false, "ON DELETE RESTRICT"), (true, "ON DELETE RESTRICT")] {
+            let tables = format!(
+                "CREATE TABLE things (id bigint PRIMARY KEY, customer bigint, t bigint REFERENCES things (id) {action});
+                CREATE INDEX things_customer ON things (customer); CREATE INDEX tt ON things (t);
+                CREATE TABLE others (id bigint PRIMARY KEY, customer bigint); CREATE INDEX others_customer ON others (customer);
+                INSERT INTO things VALUES (1, 1, NULL), (2, 2, 1), (3, 1, 2), (4, 2, 3), (9, 2, NULL), (8, 1, 9), (7, 2, 8);"
+            );
+            let mut world = World::new(postgres, CUSTOMERS, &tables, &rules).await;
+            let rows = "SELECT CAST(id AS TEXT) || '|' || coalesce(CAST(t AS TEXT), '-') FROM things ORDER BY id";
+            let before = lines(&world.shop, rows).await;
+            world.gone(1).await;
+            assert_eq!(lines(&world.shop, rows).await, ["9|-"], "postgres: {postgres} {action}");
+            let undone = world.undo(root(1), entail::undo::OnConflict::Fail, false).await;
+            assert_eq!((undone.left(), lines(&world.shop, rows).await), (0, before), "postgres: {postgres} {action}");
+        }
+    }
+}

@@ -134,3 +134,12 @@ fn h64_rows_of_one_table_go_one_behind_the_other_where_its_key_refuses_at_once()
         assert_eq!(told(&graph, &planned(&graph, &rows.to_vec(), &bounds())), expected, "{native:?}");
     }
 }
+
+/// Each reference has a statement of its own, so the key without an action is looked at between them.
+#[test]
+fn h64_rows_of_one_table_that_go_by_several_references_go_one_behind_the_other() {
+    let graph = graph(vec![edge("oc", (1, "customer"), 0, OnDelete::Cascade), refusing("oo", (1, "above"), 1)]);
+    let rows = [("10", "1", "0"), ("11", "2", "10"), ("12", "1", "11")];
+    let rows = rows.map(|(id, customer, above)| (1, vec![("id", id), ("customer", customer), ("above", above)]));
+    assert_eq!(told(&graph, &planned(&graph, &rows.to_vec(), &bounds())), ["delete order 12", "delete order 11", "delete order 10"]);
+}
