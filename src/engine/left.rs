@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::job::{Failure, Job};
-use crate::graph::{EdgeId, Origin, TargetId};
+use crate::graph::{Edge, EdgeId, Origin, TargetId};
 use crate::plan::{Collected, Fate, Root, acts};
 use crate::resolve;
 use crate::rules::Mode;
@@ -26,8 +26,8 @@ pub(super) async fn at(job: &mut Job<'_>, collected: &Collected, root: &Root) ->
     for (id, edge) in model.graph.edges_at(root.target).filter(|(_, edge)| acts(edge, &Fate::Unclear(""))) {
         let is_shut = edge.origin != Origin::Native && job.latched.contains(&id);
         let stays = match edge.mode {
-            Mode::Enforce => is_shut || !acts(edge, &root.fate) && collected.first_level(root, &[id]).next().is_some(),
-            Mode::Shadow => root.fate != Fate::Gone && has_rows_in_shadow(job, root, id).await?,
+            Mode::Enforce => is_shut || !follows(edge, &root.fate) && collected.first_level(root, &[id]).next().is_some(),
+            Mode::Shadow => job.latched.contains(&id) || root.fate != Fate::Gone && has_rows_in_shadow(job, root, id).await?,
         };
         if stays {
             left.has_rows = true;
@@ -38,19 +38,24 @@ pub(super) async fn at(job: &mut Job<'_>, collected: &Collected, root: &Root) ->
     Ok(left)
 }
 
-/// Nothing comes to these. They may not have been read: the whole batch may have too many, or the reference is shut.
+/// Whether rows leave the key. Those of an unclear one stay, be it that they hold already what would be set.
+fn follows(edge: &Edge, fate: &Fate) -> bool {
+    acts(edge, fate) && !matches!(fate, Fate::Unclear(_))
+}
+
+/// Nothing comes to these. They may not have been read: the whole batch may have too many.
 async fn has_rows_in_shadow(job: &mut Job<'_>, root: &Root, edge: EdgeId) -> Result<bool, Failure> {
-    if let Some(read) = job.in_shadow.as_ref().filter(|_| !job.latched.contains(&edge)) {
+    if let Some(read) = &job.in_shadow {
         return Ok(read.first_level(root, &[edge]).next().is_some());
     }
     Ok(resolve::has_children(job.model, &mut job.sessions, edge, &root.key).await?)
 }
 
-/// Whether rows point at a key by which something could come to them.
+/// Whether rows point at a key by which something could come to them. What is shut is not asked: there may be some.
 pub(super) async fn has_rows(job: &mut Job<'_>, target: TargetId, key: &Key) -> Result<bool, Failure> {
     let model = job.model;
     for (id, _) in model.graph.edges_at(target).filter(|(_, edge)| edge.origin != Origin::Native && acts(edge, &Fate::Unclear(""))) {
-        if resolve::has_children(model, &mut job.sessions, id, key).await? {
+        if job.latched.contains(&id) || resolve::has_children(model, &mut job.sessions, id, key).await? {
             return Ok(true);
         }
     }

@@ -136,7 +136,6 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
     let targets: BTreeSet<TargetId> = of_events.chain(judged.subjects.iter().map(|subject| &subject.target)).copied().collect();
     for target in targets {
         let label = history::label(job.model, target);
-        let follows = job.model.graph.keys_may_change(job.model.graph.target(target).entity);
         let settled = judged.subjects.iter().zip(settled).filter(|(subject, settled)| **settled && subject.target == target);
         let settled: Vec<&Subject> = settled.map(|(subject, _)| subject).collect();
         let keys = |is_it: &dyn Fn(&Subject) -> bool| -> Vec<Key> {
@@ -147,7 +146,7 @@ async fn write_moves(job: &mut Job<'_>, judged: &Judged, settled: &[bool]) -> Re
         let left = settled.iter().filter(|subject| is_worked(subject) && subject.left.has_rows);
         let left: Vec<(&Key, &BTreeSet<String>)> = left.map(|subject| (&subject.key, &subject.left.seen_to)).collect();
         let empty = keys(&|subject| is_worked(subject) && !subject.left.has_rows);
-        let lived = job.reduced.lived.iter().filter(|((of, _), _)| follows && *of == target);
+        let lived = job.reduced.lived.iter().filter(|((of, _), _)| *of == target);
         let lived: BTreeMap<Key, Option<SourcePosition>> = lived.map(|((_, key), source)| (key.clone(), source.clone())).collect();
         let moves = job.reduced.moves.get(&target).cloned().unwrap_or_default();
         let arrivals = job.reduced.arrivals.get(&target).cloned().unwrap_or_default();

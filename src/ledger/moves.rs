@@ -1,6 +1,6 @@
 //! Key changes: what no table holds any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{cell, execute, key_text, query, read_key, read_source, some, source_text, text};
 use crate::change::{Position, SourcePosition};
@@ -70,12 +70,16 @@ pub async fn leave(
     entity: &str,
     keys: &[(&Key, &BTreeSet<String>)],
 ) -> Result<(), SinkError> {
-    let sql = "UPDATE entail_moves AS m SET state = $4, seen_to = {c1} FROM {list}
-        WHERE m.group_id = $1 AND m.entity = $2 AND m.state = $3 AND m.old_key = {c0}";
-    let names = keys.iter().map(|(_, names)| super::parts_text(&names.iter().cloned().collect::<Vec<_>>()));
-    let columns = vec![some(keys.iter().map(|(key, _)| key_text(key))), some(names)];
-    let binds = vec![text(group), text(entity), text(state_text(MoveState::Open)), text(state_text(MoveState::Left))];
-    execute(session, over_list(dialect, "updating key changes", sql, columns, binds)).await
+    let sql = "UPDATE entail_moves SET state = $4, seen_to = $5
+        WHERE group_id = $1 AND entity = $2 AND state = $3 AND old_key IN (SELECT {c0} FROM {list})";
+    let mut alike: BTreeMap<&BTreeSet<String>, Vec<&Key>> = BTreeMap::new();
+    keys.iter().for_each(|(key, seen_to)| alike.entry(*seen_to).or_default().push(*key));
+    for (seen_to, keys) in alike {
+        let seen_to = super::parts_text(&seen_to.iter().cloned().collect::<Vec<_>>());
+        let binds = [group, entity, state_text(MoveState::Open), state_text(MoveState::Left), &seen_to].map(text).to_vec();
+        execute(session, over_list(dialect, "updating key changes", sql, vec![some(keys.into_iter().map(key_text))], binds)).await?;
+    }
+    Ok(())
 }
 
 /// Notes that the old keys of these finished key changes have had a life of their own since.

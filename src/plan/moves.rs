@@ -126,6 +126,11 @@ pub fn rule(history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> boo
     if history.may_refuse && history.deleted && newer(history.source.as_ref(), first.source.as_ref()) {
         return Ruling::Park("another row had the key after the change and went: what refuses may be its");
     }
+    follow_all(first, history, moves, present)
+}
+
+/// Follows a move, unless rows that would do so may have stayed behind another one of its key.
+fn follow_all(first: &Move, history: &KeyHistory, moves: &[Move], present: &impl Fn(&Key) -> bool) -> Ruling {
     let is_another = |one: &Move| (&one.to, &one.source) != (&first.to, &first.source);
     if moves.iter().any(|one| one.from == history.key && is_another(one) && one.left_rows_of(&history.follows)) {
         return Ruling::Park(STAYED);
@@ -168,7 +173,7 @@ fn without_open_moves(history: &KeyHistory, moves: &[Move], present: &impl Fn(&K
     let last = done.reduce(|best, one| if later(one, best) { one } else { best });
     match last {
         // The last word on the key is a key change: whoever still carries it belongs there.
-        Some(last) if !history.deleted || newer(last.source.as_ref(), history.source.as_ref()) => follow(last, moves, present),
+        Some(last) if !history.deleted || newer(last.source.as_ref(), history.source.as_ref()) => follow_all(last, history, moves, present),
         _ if is_left && (history.deleted || !history.moved) => Ruling::Park(STAYED),
         _ if history.deleted => Ruling::Gone,
         _ if history.moved => Ruling::Stays,
@@ -363,6 +368,8 @@ mod tests {
             );
             assert_eq!(ruling(&history("1", false, 40), &again(&["follows"]), &["2", "5"]), Ruling::Moved(key("5")));
         }
+        let left_twice = [left[0].clone(), moved("1", "5", 40, Left)];
+        assert!(matches!(ruling(&history("1", false, 40), &left_twice, &["2", "5"]), Ruling::Park(_)), "told again: which of them?");
         let open_again = [left[0].clone(), Move { source: None, ..moved("1", "2", 0, Open) }, moved("1", "2", 20, Open)];
         assert_eq!(ruling(&history("1", false, 20), &open_again, &["2"]), Ruling::Moved(key("2")), "the same one");
         // The rules may follow no key any more.
@@ -370,7 +377,7 @@ mod tests {
         assert!(matches!(ruling(&tombstone, &reused, &["2"]), Ruling::Park(_)));
         let repeated = KeyHistory { moved: true, ..history("1", false, 20) };
         assert_eq!(ruling(&repeated, &reused, &["2"]), Ruling::Stays);
-        let again = [left[0].clone(), moved("1", "3", 40, Done)];
+        let again = [Move { seen_to: named(&["follows"]), ..left[0].clone() }, moved("1", "3", 40, Done)];
         assert_eq!(ruling(&history("1", true, 30), &again, &["2", "3"]), Ruling::Moved(key("3")));
         assert!(matches!(ruling(&history("1", true, 50), &again, &["2", "3"]), Ruling::Park(_)));
     }

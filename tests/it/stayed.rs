@@ -191,11 +191,44 @@ async fn h23_what_stays_behind_in_shadow_is_asked_for_where_the_batch_has_too_ma
     }
 }
 
+/// The table of a reference in shadow is gone: the reference is shut, and what is enforced follows the key. What it may have left counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_a_reference_in_shadow_that_cannot_be_read_is_shut_and_counts_as_one_that_left_rows() {
+    let mut bench = seeded(&[visit(FOLLOW), note("on_delete: cascade, mode: shadow")].concat()).await;
+    bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
+    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); DROP TABLE notes").await;
+    let halves = rekey(&mut bench, (1, 2), 70, 10);
+    settle(&bench, &halves).await;
+    assert_eq!(bench.lines(VISITS).await, ["1|2"], "SILENT MISS");
+    assert_eq!(bench.lines("SELECT scope FROM entail_latches").await, ["reference:note_member"]);
+    assert_eq!(bench.lines("SELECT state, seen_to FROM entail_moves").await, ["left|[\"visit_member\"]"]);
+    // Used again, while nobody can look.
+    let records = [member(&mut bench, "c", (1, 99), 20, &[])];
+    settle(&bench, &records).await;
+    assert_eq!(bench.lines("SELECT state FROM entail_moves").await, ["reused"]);
+}
+
+/// Nothing told of the new key yet, and the row holds already what the rule would set: it stays, and is not the next row's.
+#[tokio::test(flavor = "multi_thread")]
+async fn h23_a_row_that_holds_what_would_be_set_stays_behind_an_unclear_key() {
+    let closes = "on_delete: { set: { state: closed } }, on_update: cascade";
+    let mut bench = seeded(&note(closes)).await;
+    bench.execute("shop", "INSERT INTO notes VALUES (1, 1, 'c', 'closed')").await;
+    let tombstone = bench.record("crm.main.members", &json!({"id": 1}), None, &[]);
+    let halves = rekey(&mut bench, (1, 2), 70, 10);
+    settle(&bench, &halves).await;
+    settle(&bench, &[tombstone]).await;
+    let state = bench.lines("SELECT state FROM entail_moves").await;
+    assert!(state.iter().all(|state| state != "done"), "whose is note 1, when another row is 1? {state:?}");
+}
+
 /// The service gave its rows the new key by itself, a moment after the look at them: the key is its next row's own.
 #[tokio::test(flavor = "multi_thread")]
 async fn h23_a_key_that_the_rows_have_left_by_the_time_it_is_used_again_is_its_next_rows_own() {
-    for (left, expected) in [(false, vec![]), (true, vec!["1|1".to_owned(), "3|1".to_owned()])] {
-        let mut bench = seeded(&[visit("on_delete: cascade"), note(FOLLOW)].concat()).await;
+    // Be it that another reference follows, or none.
+    for (left, follows) in [(false, note(FOLLOW)), (true, note(FOLLOW)), (false, String::new()), (true, String::new())] {
+        let expected = if left { vec!["1|1".to_owned(), "3|1".to_owned()] } else { vec![] };
+        let mut bench = seeded(&[visit("on_delete: cascade"), follows].concat()).await;
         bench.execute("crm", "INSERT INTO members VALUES (2, 70)").await;
         bench.execute("shop", "INSERT INTO visits VALUES (1, 1)").await;
         let halves = rekey(&mut bench, (1, 2), 70, 10);
