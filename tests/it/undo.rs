@@ -306,6 +306,39 @@ async fn h92_what_a_trigger_makes_of_rows_that_go_back_is_told() {
     }
 }
 
+/// A trigger swallows a row that is put back, and one that is set back. Both are told, stay in the archive, and go back when it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn h92_what_a_trigger_swallows_stays_in_the_archive() {
+    use crate::support::world::{THING_TABLES, THINGS, THINGS_NOW};
+    for postgres in [true, false] {
+        let mut world = World::new(postgres, CUSTOMERS, THING_TABLES, THINGS).await;
+        let before = lines(&world.shop, THINGS_NOW).await;
+        world.gone(1).await;
+        let (triggers, drop) = if postgres {
+            (
+                "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+                 CREATE TRIGGER i BEFORE INSERT ON things FOR EACH ROW WHEN (new.id = 3) EXECUTE FUNCTION no();
+                 CREATE TRIGGER u BEFORE UPDATE ON others FOR EACH ROW EXECUTE FUNCTION no()",
+                "DROP TRIGGER i ON things; DROP TRIGGER u ON others",
+            )
+        } else {
+            (
+                "CREATE TRIGGER i BEFORE INSERT ON things WHEN new.id = 3 BEGIN SELECT RAISE(IGNORE); END;
+                 CREATE TRIGGER u BEFORE UPDATE ON others BEGIN SELECT RAISE(IGNORE); END",
+                "DROP TRIGGER i; DROP TRIGGER u",
+            )
+        };
+        sql(&world.shop, triggers).await;
+        let undone = world.undo(root(1), OnConflict::Skip, false).await;
+        assert_eq!((undone.left(), lines(&world.shop, THINGS_NOW).await), (2, before[..2].to_vec()), "postgres: {postgres}");
+        let kept = lines(&world.shop, "SELECT entity FROM entail_archive WHERE undone_at IS NULL ORDER BY 1").await;
+        assert_eq!(kept, ["shop.other", "shop.thing"], "postgres: {postgres}: called undone, and gone");
+        sql(&world.shop, drop).await;
+        let undone = world.undo(root(1), OnConflict::Fail, false).await;
+        assert_eq!((undone.left(), lines(&world.shop, THINGS_NOW).await), (0, before), "postgres: {postgres}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h94_what_is_purged_is_nowhere_in_the_ledger() {
     for postgres in [true, false] {
