@@ -75,6 +75,8 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
             }
         };
     }
+    // Only what is known of key changes is held against these.
+    let named = |fate: &Fate| if moves.is_empty() { BTreeSet::new() } else { enforced(model, target, fate) };
     let history = KeyHistory {
         key: key.clone(),
         deleted: subject.candidate.deleted,
@@ -82,8 +84,8 @@ fn verdict(model: &Model, subject: &Subject, moves: &[Move], presence: &Presence
         source: subject.candidate.source.clone(),
         keys_may_change: model.graph.keys_may_change(model.graph.target(target).entity),
         may_refuse: model.graph.edges_at(target).any(|(edge, _)| model.graph.may_refuse(edge)),
-        takes: enforced(model, target, &Fate::Gone),
-        follows: enforced(model, target, &Fate::Moved(key.clone())),
+        takes: named(&Fate::Gone),
+        follows: named(&Fate::Moved(key.clone())),
     };
     // A tombstone alone does not tell the row's other unique values, and what may hold it back by them.
     let pointed_at = |target: &TargetId| model.graph.edges_at(*target).next().is_some();

@@ -19,15 +19,19 @@ pub(super) struct Left {
     pub(super) has_rows: bool,
 }
 
-/// What is left at a root when it has been worked. References that never do anything are nothing that rows could go by.
+/// What is left at a root when it has been worked; of one that is gone nobody asks. References that never do anything are nothing that rows could go
+/// by.
 pub(super) async fn at(job: &mut Job<'_>, collected: &Collected, root: &Root) -> Result<Left, Failure> {
     let model = job.model;
     let mut left = Left::default();
+    if root.fate == Fate::Gone {
+        return Ok(left);
+    }
     for (id, edge) in model.graph.edges_at(root.target).filter(|(_, edge)| acts(edge, &Fate::Unclear(""))) {
         let is_shut = edge.origin != Origin::Native && job.latched.contains(&id);
         let stays = match edge.mode {
             Mode::Enforce => is_shut || !follows(edge, &root.fate) && collected.first_level(root, &[id]).next().is_some(),
-            Mode::Shadow => job.latched.contains(&id) || root.fate != Fate::Gone && has_rows_in_shadow(job, root, id).await?,
+            Mode::Shadow => job.latched.contains(&id) || has_rows_in_shadow(job, root, id).await?,
         };
         if stays {
             left.has_rows = true;

@@ -55,9 +55,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Where tables point at each other by native keys that refuse, no order of tables is right, and where a table points at itself by one, no
-    /// statement takes all of its rows, if they go by several references or the key refuses at once: each row that goes takes its turn behind those that point at it (H64). Rows in a circle
-    /// take one turn together: their database may let them go so.
+    /// Where tables point at each other by native keys that refuse, no order of tables is right. Where a table points at itself by one, no statement
+    /// takes all of its rows, if they go by several references or the key refuses at once. There each row that goes takes its turn behind those that
+    /// point at it (H64). Rows in a circle take one turn together: their database may let them go so.
     fn turns(&self, touches: &Touches) -> BTreeMap<RowId, usize> {
         let goes = |row: &RowId| touches.get(row).is_some_and(|touch| touch.delete.is_some());
         let circles = self.circles(touches);
@@ -91,14 +91,14 @@ impl Planner<'_> {
         for (row, edge) in touches.iter().filter_map(|(row, touch)| Some((row, touch.delete?))) {
             references.entry(self.collected.row(*row).0).or_default().insert(edge);
         }
-        let is_its_own = |entity: EntityId| {
-            let statements = references.get(&entity).map_or(0, BTreeSet::len);
+        let is_its_own = |edge: &Edge| {
+            let statements = references.get(&edge.child).map_or(0, BTreeSet::len);
             let least = if statements > 1 { NativeDelete::Refuses } else { NativeDelete::RefusesAtOnce };
-            let refuses = |edge: &Edge| edge.child == entity && edge.native_delete >= Some(least);
-            self.graph.targets_of(entity).any(|(target, _)| self.graph.edges_at(target).any(|(_, edge)| refuses(edge)))
+            self.graph.target(edge.target).entity == edge.child && edge.native_delete >= Some(least)
         };
-        let ranks = self.graph.nodes().map(|(entity, _)| (entity, self.graph.native_rank(entity)));
-        ranks.filter(|(entity, rank)| !seen.insert(*rank) || is_its_own(*entity)).map(|(_, rank)| rank).collect()
+        let own = self.graph.edges().filter(|(_, edge)| is_its_own(edge)).map(|(_, edge)| self.graph.native_rank(edge.child));
+        let ranks = self.graph.nodes().map(|(entity, _)| self.graph.native_rank(entity));
+        ranks.filter(|rank| !seen.insert(*rank)).chain(own).collect()
     }
 
     /// Rows that point at this one by native keys that refuse, of tables on its circle.

@@ -6,9 +6,8 @@ use crate::support::engine::Bench;
 use crate::support::members::*;
 use crate::support::world::*;
 
-/// An id and a code of the same text are two things: what is done with the one is not done with the other.
-#[tokio::test(flavor = "multi_thread")]
-async fn h82_a_key_change_under_a_shut_reference_stays_open_beside_one_of_another_column() {
+/// Code 1 became 5 while the badges' reference was shut, and id 1 became 2, which the visit followed.
+async fn rekeyed_beside_a_shut_code() -> Bench {
     let mut bench = seeded(&[visit(FOLLOW), badge(FOLLOW)].concat()).await;
     bench.execute("crm", "INSERT INTO members VALUES (2, 90), (3, 5)").await;
     bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO badges VALUES (1, 1)").await;
@@ -16,6 +15,13 @@ async fn h82_a_key_change_under_a_shut_reference_stays_open_beside_one_of_anothe
     let mut records = vec![recode(&mut bench, 3, (1, 5), 10)];
     records.extend(rekey(&mut bench, (1, 2), 90, 20));
     settle(&bench, &records).await;
+    bench
+}
+
+/// An id and a code of the same text are two things: what is done with the one is not done with the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn h82_a_key_change_under_a_shut_reference_stays_open_beside_one_of_another_column() {
+    let bench = rekeyed_beside_a_shut_code().await;
     assert_eq!((bench.lines(VISITS).await, bench.lines(BADGES).await), (vec!["1|2".to_owned()], vec!["1|1".to_owned()]));
     bench.execute("shop", "DELETE FROM entail_latches").await;
     retry_pending(&bench).await;
@@ -295,13 +301,7 @@ async fn h114_a_tombstone_of_a_key_that_lived_again_does_not_follow_the_older_ch
 /// The badge's reference was shut when its code changed; by the time it is open, another member has that code.
 #[tokio::test(flavor = "multi_thread")]
 async fn h23_a_code_that_lives_again_before_its_change_was_worked_is_listed_whatever_became_of_an_id_of_that_text() {
-    let mut bench = seeded(&[visit(FOLLOW), badge(FOLLOW)].concat()).await;
-    bench.execute("crm", "INSERT INTO members VALUES (2, 90), (3, 5)").await;
-    bench.execute("shop", "INSERT INTO visits VALUES (1, 1); INSERT INTO badges VALUES (1, 1)").await;
-    latch(&bench, "badge_code").await;
-    let mut records = vec![recode(&mut bench, 3, (1, 5), 10)];
-    records.extend(rekey(&mut bench, (1, 2), 90, 20));
-    settle(&bench, &records).await;
+    let bench = rekeyed_beside_a_shut_code().await;
     bench.execute("crm", "INSERT INTO members VALUES (7, 1)").await;
     bench.execute("shop", "DELETE FROM entail_latches").await;
     retry_pending(&bench).await;

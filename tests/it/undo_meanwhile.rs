@@ -6,21 +6,13 @@ use crate::support::scripted::{Act, Cue};
 use crate::support::world::*;
 
 /// A customer's things, and a team and its captain that go back at once.
-const RULES: &str = "
-version: 1
-mode: enforce
-entities:
-  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
-  - { name: shop.thing, table: things, key: id }
-  - { name: shop.other, table: others, key: id }
-  - { name: shop.team, table: teams, key: id }
-  - { name: shop.player, table: players, key: id }
-references:
-  - { name: thing_customer, child: shop.thing, columns: customer, parent: crm.customer, on_delete: cascade }
-  - { name: other_customer, child: shop.other, columns: customer, parent: crm.customer, on_delete: set_null }
-  - { name: team_customer, child: shop.team, columns: customer, parent: crm.customer, on_delete: cascade }
-  - { name: player_customer, child: shop.player, columns: customer, parent: crm.customer, on_delete: cascade }
-";
+fn rules() -> String {
+    let entities = "  - { name: shop.team, table: teams, key: id }\n  - { name: shop.player, table: players, key: id }\n";
+    let of = |name: &str| {
+        format!("  - {{ name: {name}_customer, child: shop.{name}, columns: customer, parent: crm.customer, on_delete: cascade }}\n")
+    };
+    THINGS.replace("references:\n", &format!("{entities}references:\n{}{}", of("team"), of("player")))
+}
 const TEAMS: &str = "
 CREATE TABLE teams (id INTEGER PRIMARY KEY, customer INTEGER, captain INTEGER REFERENCES players (id) ON DELETE CASCADE);
 CREATE TABLE players (id INTEGER PRIMARY KEY, customer INTEGER, team INTEGER REFERENCES teams (id) ON DELETE CASCADE);
@@ -31,7 +23,7 @@ const ALL: &str = "SELECT 'thing ' || id || '|' || customer || '|' || t FROM thi
     UNION ALL SELECT 'team ' || id || '|' || captain FROM teams UNION ALL SELECT 'player ' || id || '|' || team FROM players ORDER BY 1";
 
 async fn opened() -> World {
-    World::new(false, CUSTOMERS, &format!("{THING_TABLES}{TEAMS}"), RULES).await
+    World::new(false, CUSTOMERS, &format!("{THING_TABLES}{TEAMS}"), &rules()).await
 }
 
 /// The customer is there, and goes.
