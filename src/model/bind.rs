@@ -447,7 +447,7 @@ impl Binder<'_> {
             self.problem(
                 Code::CopyBlind,
                 &place,
-                "the owner's database is not given: what an event cannot tell exactly stays in the copy as it is",
+                "the owner's database is not given: what an event cannot tell exactly stays in the copy as it is, and a tombstone alone ends no copy",
                 hint,
             );
         }

@@ -201,7 +201,7 @@ codes! {
         CopyTakes "copy-takes" Error "by a native foreign key the database changes rows with those of the copy: none is archived, and no limit holds" "make the key NO ACTION, or drop it"
         CopyHeld "copy-held" Warning "a native foreign key keeps rows in the copy as long as others point at them" "drop the key"
         CopyDefault "copy-default" Warning "a copied column may be null and has a default, which some converters write in the place of null" "`replace.null.with.default: false` in the connector's converters"
-        CopyBlind "copy-blind" Warning "the owner's database is not given: what an event cannot tell exactly stays in the copy as it is" "give it under `databases`, with `access: read`"
+        CopyBlind "copy-blind" Warning "the owner's database is not given: what an event cannot tell exactly stays in the copy as it is, and a tombstone alone ends no copy" "give it under `databases`, with `access: read`"
     }
     "Change capture" {
         NotLogical "not-logical" Error "the server's `wal_level` is not `logical`, so no connector can follow it" "ALTER SYSTEM SET wal_level = logical, and a restart"

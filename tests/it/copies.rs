@@ -41,6 +41,28 @@ async fn copied(owner: &str, events: &[(&str, &str, i64)]) -> Bench {
     bench
 }
 
+/// Nobody knows the owner's database: the events are all that there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn h53_a_copy_whose_owner_has_no_database_here_follows_the_events_to_its_end() {
+    let elsewhere = COPIES.replace("name: crm.customer,", "name: hr.customer,").replace("of: crm.customer,", "of: hr.customer,");
+    let mut bench = Bench::new(&elsewhere, Vec::new()).await;
+    for (op, name, lsn, copies) in [
+        ("c", "first", 100, vec!["7|first"]),
+        ("u", "later", 110, vec!["7|later"]),
+        ("d", "later", 120, vec![]),
+        ("u", "stale", 105, vec![]),
+    ] {
+        let event = told(&mut bench, op, (7, name), lsn);
+        bench.work(&[event]).await.expect("works");
+        assert_eq!(bench.lines(NOW).await, copies, "{op} at {lsn}");
+    }
+    let again = told(&mut bench, "c", (7, "again"), 130);
+    let tombstone = bench.record("crm.main.customers", &json!({"id": 7}), None, &[]);
+    bench.work(&[again]).await.expect("works");
+    bench.work(&[tombstone]).await.expect("works");
+    assert_eq!(bench.lines(NOW).await, ["7|again"], "WRONG DELETION: a tombstone alone does not say whether it is the last word");
+}
+
 /// No reference points at the row: its own database is asked all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn h3_a_copy_of_a_row_that_lives_stays_though_nothing_points_at_it() {
