@@ -99,6 +99,11 @@ impl Edge {
         self.declared != Declared::Native
     }
 
+    /// A key of a table on itself that refuses where the rule acts.
+    pub(super) fn refuses_within(&self) -> bool {
+        self.declared == Declared::RuleBesideRefusal && self.child == self.parent
+    }
+
     /// It writes its column's default into rows.
     pub(super) fn sets_default(&self) -> bool {
         self.on_delete == OnDelete::SetDefault || self.on_update == OnUpdate::SetDefault
@@ -118,6 +123,9 @@ impl Schema {
         if rng.u8(0..3) == 0 {
             schema.add_chain(rng);
         }
+        if rng.u8(0..4) == 0 {
+            schema.add_thread(rng);
+        }
         if !schema.edges.iter().any(Edge::is_rule) {
             schema.edges[0].declared = Declared::Rule;
         }
@@ -126,26 +134,37 @@ impl Schema {
 
     /// Cascades from database to database: below a row that lives on, others may have gone already.
     fn add_chain(&mut self, rng: &mut Rng) {
-        let first = self.tables.len();
-        for place in first..first + SERVICES.len() {
-            let column = |name: &str, not_null| Column { name: name.to_owned(), not_null, default: None };
-            let columns = vec![column("u", true), column("id", true), column("note", false)];
-            self.tables.push(Table {
-                name: format!("t{place}"),
-                database: place - first,
-                key: vec!["id".to_owned()],
-                columns,
-                coded: false,
-                full: false,
-            });
-            if place > first {
-                let columns = vec![format!("r{}_0", self.edges.len())];
-                self.tables[place].columns.push(Column { name: columns[0].clone(), not_null: false, default: None });
-                let parent_columns = vec!["id".to_owned()];
-                let (on_delete, on_update) = (OnDelete::Cascade, OnUpdate::Cascade);
-                self.push(rng, Draft { child: place, columns, parent: place - 1, parent_columns, on_delete, on_update });
+        for database in 0..SERVICES.len() {
+            let place = self.add_plain_table(database);
+            if database > 0 {
+                self.cascade(rng, place, place - 1);
             }
         }
+    }
+
+    /// Comments and their answers: a table points at itself by a key that refuses, and its rows go by other references, too.
+    fn add_thread(&mut self, rng: &mut Rng) {
+        let Some(parent) = rng.choice(0..self.tables.len()).filter(|parent| self.tables[*parent].key == ["id"]) else { return };
+        let place = self.add_plain_table((self.tables[parent].database + rng.usize(1..SERVICES.len())) % SERVICES.len());
+        self.cascade(rng, place, parent);
+        self.cascade(rng, place, place).declared = Declared::RuleBesideRefusal;
+    }
+
+    fn add_plain_table(&mut self, database: usize) -> usize {
+        let column = |name: &str, not_null| Column { name: name.to_owned(), not_null, default: None };
+        let columns = vec![column("u", true), column("id", true), column("note", false)];
+        let (name, key) = (format!("t{}", self.tables.len()), vec!["id".to_owned()]);
+        self.tables.push(Table { name, database, key, columns, coded: false, full: false });
+        self.tables.len() - 1
+    }
+
+    /// A reference to a table with the key `id`, by a column of its own.
+    fn cascade(&mut self, rng: &mut Rng, child: usize, parent: usize) -> &mut Edge {
+        let columns = vec![format!("r{}_0", self.edges.len())];
+        self.tables[child].columns.push(Column { name: columns[0].clone(), not_null: false, default: None });
+        let (parent_columns, on_delete, on_update) = (vec!["id".to_owned()], OnDelete::Cascade, OnUpdate::Cascade);
+        self.push(rng, Draft { child, columns, parent, parent_columns, on_delete, on_update });
+        self.edges.last_mut().expect("it was pushed")
     }
 
     fn add_table(&mut self, rng: &mut Rng, place: usize) {
@@ -244,8 +263,8 @@ impl Schema {
             edge.declared = match rng.u8(0..6) {
                 0 | 1 => Declared::RuleAndNative,
                 2 => Declared::Native,
-                // Two such keys in a circle would let nothing go.
-                3 if parent < child => Declared::RuleBesideRefusal,
+                // Two such keys in a circle would let nothing go, and within one table no rows in a circle (see `State::targets`).
+                3 if parent < child || parent == child && !edge.sets_default() => Declared::RuleBesideRefusal,
                 _ => Declared::Rule,
             };
         }

@@ -107,7 +107,12 @@ impl State {
 
     /// What a reference may point at.
     pub(super) fn targets(&self, edge: &Edge) -> Vec<Vec<i64>> {
-        self.of_table(edge.parent).filter_map(|(_, row)| whole(row, &edge.parent_columns)).collect()
+        self.targets_up_to(edge, i64::MAX)
+    }
+
+    /// The same, of rows up to this number.
+    fn targets_up_to(&self, edge: &Edge, last: i64) -> Vec<Vec<i64>> {
+        self.of_table(edge.parent).filter(|(id, _)| id.1 <= last).filter_map(|(_, row)| whole(row, &edge.parent_columns)).collect()
     }
 
     /// New values for a row's reference: a living parent, nothing, partly nothing, or anything where nobody enforces it. `None` for a reference
@@ -129,7 +134,9 @@ impl State {
             let mut pairs = edge.columns.iter().zip(target);
             pairs.all(|(column, value)| own.contains(column) || row.get(column) == Some(&Some(*value)))
         };
-        let mut targets: Vec<Vec<i64>> = self.targets(edge).into_iter().filter(shares).collect();
+        // Rows in a circle by a key that refuses can go in one statement only, and entail has one per reference.
+        let last = if edge.refuses_within() { id.1 } else { i64::MAX };
+        let mut targets: Vec<Vec<i64>> = self.targets_up_to(edge, last).into_iter().filter(shares).collect();
         if !edge.is_constraint() && rng.u8(0..3) == 0 {
             targets = vec![edge.columns.iter().map(|column| row.get(column).copied().flatten().unwrap_or(0).max(1)).collect()];
         }
