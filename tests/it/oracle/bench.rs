@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use entail::change::{NextOffset, Position, Record, TopicPartition};
 use entail::sink::{Access, Database, Location};
@@ -122,8 +123,14 @@ impl Bench {
     }
 }
 
+/// Not for ever by one connection: PostgreSQL keeps the plan of each foreign key that it has checked, and looks through all of them at every `DROP`.
 async fn pool(url: &str) -> PgPool {
-    PgPoolOptions::new().max_connections(1).connect(url).await.unwrap_or_else(|error| panic!("connecting to {url}: {error}"))
+    PgPoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(Duration::from_secs(20))
+        .connect(url)
+        .await
+        .unwrap_or_else(|error| panic!("connecting to {url}: {error}"))
 }
 
 /// Runs statements without arguments.
