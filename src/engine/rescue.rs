@@ -69,7 +69,8 @@ fn finished<'j>(job: &Job<'_>, judged: &'j Judged, plan: &Plan) -> BTreeMap<Stri
     let worked = worked.filter_map(|(id, cascade)| Some((cascade, judged.subject(id)?)));
     let alive = judged.subjects.iter().filter(|subject| subject.state == State::Alive);
     let alive = alive.map(|subject| (subject.cascade_id(job), subject));
-    let is_judged = |(_, subject): &(String, &Subject)| matches!(subject.state, State::Root(_) | State::Alive);
+    // Of one that has no rows by now an earlier attempt may have taken some.
+    let is_judged = |(_, subject): &(String, &Subject)| matches!(subject.state, State::Root(_) | State::Alive | State::NoRows);
     worked.chain(alive).filter(is_judged).collect()
 }
 
