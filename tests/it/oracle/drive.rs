@@ -336,13 +336,13 @@ fn tell(batch: &Batch, worked: &Result<Report, WorkError>) {
         eprintln!("  {at} {:?}", event.operation);
     }
     for Retry { pending, proven } in &batch.retries {
-        eprintln!("  again: {} {} ({:?}, proven: {})", pending.entity, pending.key, pending.kind, proven.is_some());
+        eprintln!("  again: {} {} of {} ({:?}, proven: {})", pending.entity, pending.key, pending.cause, pending.kind, proven.is_some());
     }
     match worked {
         Ok(report) => {
             let parked: Vec<String> =
                 report.parked.iter().map(|one| format!("{} {}: {}, {}", one.entity, one.key, one.reason, one.detail)).collect();
-            eprintln!("= rows {:?}, parked {parked:?}", report.rows);
+            eprintln!("= rows {:?}, put back {:?}, not {:?}, parked {parked:?}", report.rows, report.put_back, report.not_put_back);
         }
         Err(error) => eprintln!("= {error}"),
     }

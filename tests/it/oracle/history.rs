@@ -255,7 +255,7 @@ impl<'a> History<'a> {
             let Some(changed) = new.rows.get(id) else { continue };
             for columns in self.schema.targets(id.0) {
                 if let Some(old) = whole(row, &columns).filter(|old| whole(changed, &columns).as_ref() != Some(old))
-                    && !self.schema.keys_may_change(id.0)
+                    && (!self.schema.keys_may_change(id.0) || new.holds_on(self.schema, (id.0, &columns, &old)))
                 {
                     self.burned.insert((id.0, columns, old));
                 }

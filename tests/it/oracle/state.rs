@@ -5,7 +5,7 @@ use std::fmt;
 
 use fastrand::Rng;
 
-use super::schema::{Edge, OnDelete, Schema};
+use super::schema::{Edge, OnDelete, OnUpdate, Schema};
 
 /// One row by column.
 pub(super) type Row = BTreeMap<String, Option<i64>>;
@@ -154,6 +154,13 @@ impl State {
         let key = whole(parent, &edge.parent_columns);
         let points = move |row: &Row| key.is_some() && whole(row, &edge.columns) == key;
         self.of_table(edge.child).filter(move |(_, row)| points(row)).map(|(id, _)| id)
+    }
+
+    /// Rows stay behind at a value that no reference of theirs follows: they are not the children of whoever has it next (H23).
+    pub(super) fn holds_on(&self, schema: &Schema, (table, columns, value): (usize, &Vec<String>, &Vec<i64>)) -> bool {
+        let acts = |edge: &&Edge| edge.is_rule() && edge.on_update == OnUpdate::NoAction && edge.on_delete != OnDelete::NoAction;
+        let edges = schema.edges.iter().filter(|edge| edge.parent == table && edge.parent_columns == *columns).filter(acts);
+        edges.into_iter().any(|edge| self.of_table(edge.child).any(|(_, row)| whole(row, &edge.columns).as_ref() == Some(value)))
     }
 
     /// Rows at which others point.
