@@ -240,6 +240,27 @@ pub fn engine(model: Model, newcomers: Option<Newcomers>, config: &Config) -> En
     Engine { newcomers, ..Engine::new(model, owner, config.keep) }
 }
 
+/// The model of rules whose ledgers are there and know these very databases: for commands that need no Kafka.
+///
+/// # Errors
+/// As [`model`] and [`ledgers`]; the first database that is another one.
+pub async fn model_of_ledgers(config: &Config, patience: Duration) -> Result<Model, StartError> {
+    let model = model(config, patience).await?;
+    ledgers(&model, false).await?;
+    let group = &config.kafka.group;
+    for keeper in model.targets().into_iter().map(|id| model.databases.handle(id)) {
+        for (_, known) in model.databases.iter() {
+            let failed = |source| StartError::Database { service: keeper.name.clone(), source };
+            let pinned = ledger::identity(&*keeper.database, group, &known.name).await.map_err(failed)?;
+            if let Some(pinned) = pinned.filter(|pinned| *pinned != known.identity) {
+                let (name, found) = (known.name.clone(), known.identity.clone());
+                return Err(StartError::Identity { group: group.clone(), database: keeper.name.clone(), name, pinned, found });
+            }
+        }
+    }
+    Ok(model)
+}
+
 /// Compares what the ledgers have pinned with what is there; pins what is new (H50, H67).
 ///
 /// # Errors

@@ -76,7 +76,7 @@ END
 }
 
 start_kafka() {
-  local bed=$1 java=$2 dir=$1/kafka attempt port guarded controller
+  local bed=$1 java=$2 dir=$1/kafka attempt port guarded controller cluster
   for attempt in 1 2 3; do
     rm -rf "$dir"
     mkdir "$dir"
@@ -84,7 +84,9 @@ start_kafka() {
     echo "$port" > "$dir/port"
     echo "$guarded" > "$dir/guarded-port"
     kafka_properties "$dir" "$port" "$guarded" "$controller" > "$dir/server.properties"
-    (exec_java "$java" 128m kafka.tools.StorageTool format --standalone --cluster-id entail-test-bed-000000 -c "$dir/server.properties") > "$dir/format.log" 2>&1 ||
+    # 22 characters, another one for every cluster.
+    cluster=entail-$(head -c 12 /dev/urandom | base64 | tr '+/' '-_' | cut -c 1-15)
+    (exec_java "$java" 128m kafka.tools.StorageTool format --standalone --cluster-id "$cluster" -c "$dir/server.properties") > "$dir/format.log" 2>&1 ||
       fail_with_log "Kafka's storage could not be formatted" "$dir/format.log"
     run_server "$java" "$dir" 512m kafka.Kafka "$dir/server.properties"
     wait_for_server "$dir" is_open "$port" && return

@@ -80,8 +80,7 @@ pub(super) fn run(global: &Global, Arguments { command: Command::Purge(arguments
     };
     let (group, progress) = (&config.kafka.group, bar("rows"));
     let purged = runtime()?.block_on(async {
-        let model = startup::model(&config, arguments.wait).await?;
-        startup::ledgers(&model, false).await?;
+        let model = startup::model_of_ledgers(&config, arguments.wait).await?;
         let mut purged = Vec::new();
         for id in model.targets() {
             let handle = model.databases.handle(id);

@@ -40,8 +40,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         Err(exit) => return Ok(exit),
     };
     let done = runtime()?.block_on(async {
-        let model = startup::model(&config, arguments.wait).await?;
-        startup::ledgers(&model, false).await?;
+        let model = startup::model_of_ledgers(&config, arguments.wait).await?;
         let new = list(&model, &config.kafka.group).await?;
         let exit = if arguments.references.is_empty() {
             show(&new, arguments.format);

@@ -45,8 +45,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     };
     let exit = runtime()?.block_on(async {
         let Some(scope) = &arguments.scope else { return list(&config, arguments.wait).await };
-        let model = startup::model(&config, arguments.wait).await?;
-        startup::ledgers(&model, false).await?;
+        let model = startup::model_of_ledgers(&config, arguments.wait).await?;
         let (model, newcomers) = startup::newcomers(model, &config, false).await?;
         let engine = startup::engine(model, newcomers, &config);
         let exit = open(&engine, scope, arguments).await;

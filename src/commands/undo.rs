@@ -94,9 +94,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
     };
     let progress = bar("rows");
     let undone = runtime()?.block_on(async {
-        let model = startup::model(&config, arguments.wait).await.map_err(Failure::Start)?;
+        let model = startup::model_of_ledgers(&config, arguments.wait).await.map_err(Failure::Start)?;
         unknown(&model, &choice)?;
-        startup::ledgers(&model, false).await.map_err(Failure::Start)?;
         let roots = if arguments.with_root { roots(&config, &model, &choice, arguments.wait).await? } else { Vec::new() };
         let manner = Manner {
             group: &config.kafka.group,

@@ -6,7 +6,7 @@ use crate::support::postgres::Cluster;
 use crate::support::wait::wait_for;
 use crate::support::worker::{DEADLINE, Shop, Worker};
 
-fn times() -> u64 {
+pub(crate) fn times() -> u64 {
     std::env::var("ENTAIL_TIMES").ok().map_or(1, |text| text.parse().expect("a number"))
 }
 

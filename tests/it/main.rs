@@ -47,6 +47,7 @@ mod rescued;
 mod rewound;
 mod scenarios;
 mod stayed;
+mod strangers;
 mod support;
 mod torture;
 mod two_roots;
