@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres as Driver, Row as _, Transaction};
 
@@ -195,19 +195,12 @@ fn fault(error: &sqlx::Error) -> (Fault, String) {
             "22" => Fault::Value,
             "28" => Fault::Authentication,
             "42" | "3F" => Fault::UnknownObject,
-            // What a trigger raises or stumbles over meets the same row each time.
-            "P0" | "09" | "20" | "21" | "27" | "2F" | "38" | "39" => Fault::Constraint(ConstraintKind::Trigger, constraint),
             _ => Fault::Other(code.clone()),
         },
     };
-    // Messages of classes 22 and 23, and of triggers, may quote values.
+    // Messages of classes 22 and 23 may quote values.
     let detail = match (&fault, database.table()) {
         (Fault::Value, _) => format!("SQLSTATE {code}"),
-        (Fault::Constraint(ConstraintKind::Trigger, _), _) => {
-            let context = database.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::r#where).unwrap_or_default();
-            let place = context.lines().find(|line| line.starts_with("PL/pgSQL function"));
-            format!("SQLSTATE {code}, {}", place.unwrap_or("in a trigger"))
-        }
         (Fault::Constraint(_, name), table) => {
             format!("SQLSTATE {code}, table {}, constraint {}", table.unwrap_or("?"), name.as_deref().unwrap_or("?"))
         }

@@ -40,7 +40,6 @@ mod parked;
 mod poolers;
 mod proof;
 mod rebalance;
-mod refused;
 mod released;
 mod replay;
 mod rescued;
