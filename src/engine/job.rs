@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::plan::{self, Assignment, Blocked, Bounds, Collected, Fate, Plan, Reduced, Root, RootId, Scope, Step, StepAction};
 use crate::resolve::{self, Asked, Presence, Reach, Reading, Sessions, Trouble};
 use crate::rules::{EntityId, Mode};
-use crate::sink::{Session, SinkError, TableRef, statement};
+use crate::sink::{Dialect, Session, SinkError, Statement, TableRef, statement};
 use crate::value::Key;
 
 /// Rows of one root that a rehearsal reads at the most; above it they are only counted.
@@ -401,9 +401,25 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// What a database puts off to the end of its transaction is checked before another one has committed: else rows would be gone that hang on one
+    /// which may not go.
+    async fn check_deferred(&mut self) -> Result<(), Failure> {
+        if self.authority.is_dry() || self.sessions.len() < 2 {
+            return Ok(());
+        }
+        let check = Statement::fixed("checking deferred constraints", "SET CONSTRAINTS ALL IMMEDIATE", Vec::new());
+        for (id, session) in &mut self.sessions {
+            if self.model.databases.handle(*id).database.dialect() == Dialect::Postgres {
+                session.execute(&check).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Commits, deepest rows first; a dry run rolls back. Where rows were put back comes before all: the others are why this is done once more, and
     /// it would not be once they are done.
     async fn commit(&mut self, plan: &Plan, first: &BTreeSet<DatabaseId>) -> Result<(), Failure> {
+        self.check_deferred().await?;
         let mut sessions = std::mem::take(&mut self.sessions);
         let mut order = apply::commit_order(self.model, &plan.steps, sessions.keys().copied());
         order.sort_by_key(|id| !first.contains(id));

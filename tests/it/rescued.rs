@@ -366,6 +366,22 @@ async fn h47_a_root_that_became_unclear_and_has_no_rows_puts_back_what_was_taken
     }
 }
 
+/// What refuses only at the end of a transaction does so before the parcels have gone in the other one.
+#[tokio::test(flavor = "multi_thread")]
+async fn h47_what_is_checked_at_the_end_is_checked_before_anything_is_committed() {
+    let shop = format!(
+        "{SHOP} CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE integrity_constraint_violation; END $$;
+         CREATE CONSTRAINT TRIGGER keep AFTER DELETE ON orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.id = 8) EXECUTE FUNCTION keep();"
+    );
+    let world = World::new(true, CRM, &shop, RULES).await;
+    let epochs = epochs(&world).await;
+    let batch = gone(&world).await;
+    let error = work(&world, &batch, &epochs).await.expect_err("order 8 may not go");
+    assert_eq!(error.disposition(), entail::error::Disposition::DeadLetter, "{error}");
+    assert_eq!(lines(&world.crm, PARCELS).await, ["70a", "71b", "78d", "80c", "87e", "90other"], "WRONG DELETION: {error}");
+    assert_eq!(lines(&world.shop, ORDERS_NOW).await, ["7>1", "8>1", "9>2"]);
+}
+
 /// The order that was given another parent pointed at the customer twice: it loses its payer by the same cascade, and is not taken by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn h47_a_saved_row_that_the_cascade_changes_keeps_what_hung_on_it() {
