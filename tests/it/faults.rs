@@ -106,9 +106,14 @@ async fn h46_kill_9_at_random_moments_loses_nothing_and_doubles_nothing() {
         if round == 0 {
             shop.execute(
                 "shop",
-                "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
-                 CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON entail_progress DEFERRABLE INITIALLY DEFERRED
-                    FOR EACH ROW WHEN (NEW.topic LIKE '%customers') EXECUTE FUNCTION slow()",
+                // Entail has what is deferred checked before it commits: this puts itself off once more.
+                "CREATE TABLE naps (n int);
+                 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
+                 CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON naps DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow();
+                 CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    SET CONSTRAINTS slow DEFERRED; INSERT INTO naps VALUES (1); RETURN NEW; END $$;
+                 CREATE CONSTRAINT TRIGGER later AFTER UPDATE ON entail_progress DEFERRABLE INITIALLY DEFERRED
+                    FOR EACH ROW WHEN (NEW.topic LIKE '%customers') EXECUTE FUNCTION later()",
             )
             .await;
         }
@@ -121,7 +126,7 @@ async fn h46_kill_9_at_random_moments_loses_nothing_and_doubles_nothing() {
     }
     println!("{torn} of 6 kills fell between the commits of two databases");
     assert!(torn > 0, "no kill fell between two commits");
-    shop.execute("shop", "DROP TRIGGER slow ON entail_progress").await;
+    shop.execute("shop", "DROP TRIGGER later ON entail_progress").await;
     let before = shop.durable("shop").await.min(shop.durable("shipping").await);
     let mut last = shop.run("last", &[]);
     let began = Instant::now();
