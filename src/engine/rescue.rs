@@ -63,15 +63,14 @@ pub(super) async fn rescue(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> R
 
 /// The roots that this batch ends, by the ids of their cascades. One that is held back, or of which more is left, is looked at when it ends.
 fn finished<'j>(job: &Job<'_>, judged: &'j Judged, plan: &Plan) -> BTreeMap<String, &'j Subject> {
-    let ids = judged.cascade_ids(job);
-    let is_open = |id: RootId| plan.blocked.contains_key(&id) || plan.unfinished.contains(&id);
-    let worked = (0u32..).map(RootId).zip(ids).filter(|(id, _)| !is_open(*id));
-    let worked = worked.filter_map(|(id, cascade)| Some((cascade, judged.subject(id)?)));
+    let is_open = |id: &RootId| plan.blocked.contains_key(id) || plan.unfinished.contains(id);
+    let roots = (0u32..).map(RootId).map_while(|id| Some((id, judged.subject(id)?)));
+    let worked = roots.filter(|(id, _)| !is_open(id)).map(|(_, subject)| subject);
     let alive = judged.subjects.iter().filter(|subject| subject.state == State::Alive);
-    let alive = alive.map(|subject| (subject.cascade_id(job), subject));
     // Of one that has no rows by now an earlier attempt may have taken some.
-    let is_judged = |(_, subject): &(String, &Subject)| matches!(subject.state, State::Root(_) | State::Alive | State::NoRows);
-    worked.chain(alive).filter(is_judged).collect()
+    let is_judged = |subject: &&Subject| matches!(subject.state, State::Root(_) | State::Alive | State::NoRows);
+    let judged = worked.chain(alive).filter(is_judged);
+    judged.flat_map(|subject| subject.cascades(job).into_iter().map(move |cascade| (cascade, subject))).collect()
 }
 
 /// Those of the cascades that have taken rows before, and no more than one transaction can look at. Of the others the report tells.

@@ -23,6 +23,8 @@ pub(super) struct Subject {
     pub(super) candidate: Candidate,
     /// The record of this batch that names it; of one that is tried again, the record that did.
     pub(super) told_at: Position,
+    /// Records that brought it before: an earlier attempt may have worked in their name.
+    pub(super) brought_by: BTreeSet<Position>,
     /// The ledger holds it as pending.
     pub(super) was_pending: bool,
     /// Its turn has come: this batch tells of it or tries it again. Of what is only looked at beside another, its own turn is still to come.
@@ -168,6 +170,7 @@ impl Subject {
             key,
             candidate,
             told_at,
+            brought_by: BTreeSet::new(),
             was_pending: false,
             is_called: true,
             proven: None,
@@ -178,14 +181,24 @@ impl Subject {
 
     /// The id of its cascade: the same whenever the same record is worked.
     pub(super) fn cascade_id(&self, job: &Job<'_>) -> String {
+        self.cascade_of(job, &self.candidate.cause)
+    }
+
+    /// The same, and those of earlier attempts at it.
+    pub(super) fn cascades(&self, job: &Job<'_>) -> BTreeSet<String> {
+        self.brought_by.iter().chain([&self.candidate.cause]).map(|cause| self.cascade_of(job, cause)).collect()
+    }
+
+    fn cascade_of(&self, job: &Job<'_>, cause: &Position) -> String {
         let target = job.model.graph.target(self.target);
         let entity = &job.model.graph.node(target.entity).name;
-        apply::cascade_id(&job.engine.owner.group, entity, &target.columns, &self.key, &self.candidate.cause.to_string())
+        apply::cascade_id(&job.engine.owner.group, entity, &target.columns, &self.key, &cause.to_string())
     }
 
     /// What an earlier batch knew of the key still counts.
     fn add(&mut self, model: &Model, pending: &Pending) {
         let entity = model.graph.target(self.target).entity;
+        self.brought_by.insert(pending.cause.clone());
         // The record that began it keeps its name: a tombstone of a later batch begins nothing, and an heir finds what an earlier attempt took (H47).
         let cause = &mut self.candidate.cause;
         if pending.cause.partition == cause.partition && pending.cause.offset < cause.offset {
