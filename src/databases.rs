@@ -95,6 +95,11 @@ impl Databases {
         self.services.get(service).copied()
     }
 
+    /// Services and their databases.
+    pub fn services(&self) -> impl Iterator<Item = (&str, &Handle)> {
+        self.services.iter().map(|(service, id)| (service.as_str(), self.handle(*id)))
+    }
+
     /// The database of this id.
     #[must_use]
     pub fn handle(&self, id: DatabaseId) -> &Handle {

@@ -249,11 +249,11 @@ pub async fn model_of_ledgers(config: &Config, patience: Duration) -> Result<Mod
     ledgers(&model, false).await?;
     let group = &config.kafka.group;
     for keeper in model.targets().into_iter().map(|id| model.databases.handle(id)) {
-        for (_, known) in model.databases.iter() {
+        for (service, known) in model.databases.services() {
             let failed = |source| StartError::Database { service: keeper.name.clone(), source };
-            let pinned = ledger::identity(&*keeper.database, group, &known.name).await.map_err(failed)?;
+            let pinned = ledger::identity(&*keeper.database, group, service).await.map_err(failed)?;
             if let Some(pinned) = pinned.filter(|pinned| *pinned != known.identity) {
-                let (name, found) = (known.name.clone(), known.identity.clone());
+                let (name, found) = (service.to_owned(), known.identity.clone());
                 return Err(StartError::Identity { group: group.clone(), database: keeper.name.clone(), name, pinned, found });
             }
         }
@@ -271,7 +271,8 @@ pub async fn identities(model: &Model, group: &str, cluster: Option<&str>) -> Re
         let failed = |source| StartError::Database { service: handle.name.clone(), source };
         let mut session = handle.database.begin().await.map_err(failed)?;
         let kafka = cluster.map(|cluster| ("kafka cluster".to_owned(), cluster.to_owned()));
-        let others = model.databases.iter().map(|(_, other)| (other.name.clone(), other.identity.clone()));
+        // By service: where two share a database by mistake, one of them is another one than before.
+        let others = model.databases.services().map(|(service, other)| (service.to_owned(), other.identity.clone()));
         for (name, found) in kafka.into_iter().chain(others) {
             let pinned = ledger::pin_identity(session.as_mut(), group, &name, &found).await.map_err(failed)?;
             if pinned != found {

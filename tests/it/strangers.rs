@@ -5,6 +5,7 @@ use crate::support::bed::Bed;
 use crate::support::broker::Broker;
 use crate::support::postgres;
 use crate::support::worker::{DEADLINE, PARTITIONS, Shop};
+use crate::support::world::lines;
 
 /// What would change rows, if it believed what it meets.
 const READING: [&[&str]; 2] = [&["run", "--migrate", "--until-end", "--wait", "1s"], &["replay", "--from", "beginning", "--apply"]];
@@ -47,6 +48,14 @@ async fn h67_a_database_of_parents_that_is_another_one_is_not_believed() {
     }
 }
 
+/// One url was pasted twice, and the orders' database has a table of that name, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn h67_the_database_of_another_service_is_not_that_of_the_parents() {
+    let shop = begun().await;
+    shop.execute("shop", "CREATE TABLE customers (id bigint PRIMARY KEY, name text)").await;
+    refused(&shop, (&shop.urls["crm"], &shop.urls["shop"]), "crm", &[READING, OTHERS].concat()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn h50_a_target_that_is_another_one_is_noticed_by_the_ledgers_of_the_others() {
     for _ in 0..times() {
@@ -56,6 +65,7 @@ async fn h50_a_target_that_is_another_one_is_noticed_by_the_ledgers_of_the_other
             CREATE TABLE customer_copy (id bigint PRIMARY KEY, name text); INSERT INTO orders SELECT i, i FROM generate_series(1, 20) i";
         postgres::execute(&other, tables).await;
         refused(&shop, (&shop.urls["shop"], &other), "shop", &[READING, OTHERS].concat()).await;
+        assert_eq!(lines(&other, "SELECT count(*)::text FROM orders").await, ["20"], "WRONG DELETION");
     }
 }
 
