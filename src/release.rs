@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{Authority, Batch, Counted, Engine, Report, Retry, WorkError, is_large};
+use crate::engine::{Authority, Batch, Counted, Engine, REFUSED, Report, Retry, WorkError, is_large, refusal, was_refused};
+use crate::error::Disposition;
 use crate::graph::Graph;
 use crate::ledger::{self, Pending};
 use crate::plan::{Consequence, Fate, consequence};
@@ -46,6 +47,12 @@ impl Rehearsal {
         large.into_iter().cloned().collect()
     }
 
+    /// Adds a root that a database refuses. Its rows are let go by no release: once it is not refused, the limits count for them.
+    fn add_refused(&mut self, why: &str) {
+        self.roots += 1;
+        *self.parked.entry(format!("{REFUSED}, {why}")).or_default() += 1;
+    }
+
     /// Adds a root that was counted only.
     fn add_counted(&mut self, graph: &Graph, pending: &Pending, counted: &Counted) {
         if let Some(edge) = counted.refusal {
@@ -78,10 +85,12 @@ pub async fn rehearse(engine: &Engine, reference: &str, progress: &(dyn Fn(u64) 
         let page = ledger::pending(database, group, &partitions, after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { return Ok(rehearsal) };
         after = Some(last.clone());
+        let (refused, page): (Vec<Pending>, Vec<Pending>) = page.into_iter().partition(was_refused);
+        refused.iter().for_each(|pending| rehearsal.add_refused(refusal(&pending.reason, &pending.detail).unwrap_or_default()));
         let retries = page.into_iter().filter(|pending| pending.reason != "wait" && !is_large(pending));
         let retries = retries.map(|pending| Retry { pending, proven: None });
         let mut parts = vec![retries.collect::<Vec<_>>()];
-        while let Some(mut part) = parts.pop() {
+        while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
@@ -95,14 +104,21 @@ pub async fn rehearse(engine: &Engine, reference: &str, progress: &(dyn Fn(u64) 
                     }
                     progress(rehearsal.roots);
                 }
-                Err(WorkError::TooMany) => {
-                    let second = part.split_off(part.len() / 2);
-                    parts.extend([second, part]);
+                Err(WorkError::TooMany) => cut(&mut parts, part),
+                Err(error) if error.disposition() == Disposition::DeadLetter && part.len() > 1 => cut(&mut parts, part),
+                Err(error) if error.disposition() == Disposition::DeadLetter => {
+                    rehearsal.add_refused(&error.to_string());
+                    progress(rehearsal.roots);
                 }
                 Err(WorkError::Sink(error)) => return Err(error),
             }
         }
     }
+}
+
+fn cut(parts: &mut Vec<Vec<Retry>>, mut part: Vec<Retry>) {
+    let second = part.split_off(part.len() / 2);
+    parts.extend([second, part]);
 }
 
 #[cfg(test)]

@@ -355,7 +355,7 @@ impl Replay<'_> {
             tell_rescued(&report);
             self.found.spared += report.spared;
             self.found.held_back +=
-                u64::try_from(report.parked.iter().filter(|pending| pending.reason != "wait").count()).unwrap_or(u64::MAX);
+                u64::try_from(report.parked.iter().filter(|pending| !report.is_waiting(pending)).count()).unwrap_or(u64::MAX);
             for (name, rows) in report.copies {
                 *self.found.copies.entry(name).or_default() += rows;
             }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Format;
 use super::shared::{Global, failed, runtime, silent};
-use crate::engine::{LARGE, PORTIONS, WHOLE};
+use crate::engine::{LARGE, PORTIONS, WHOLE, refusal};
 use crate::error::{Exit, chain};
 use crate::ledger::{self, Standing};
 use crate::startup::{self, Keepers, StartError};
@@ -64,14 +64,15 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
         Format::Json => println!("{}", as_json(group, &parts, &unasked)),
         Format::Text => print!("{}", as_text(group, &parts)),
     }
-    let is_held = |part: &Part| !part.standing.latches.is_empty() || part.standing.pending.iter().any(|held| !goes_on(&held.reason));
+    let is_held = |part: &Part| !part.standing.latches.is_empty() || part.standing.pending.iter().any(|held| !goes_on(held));
     let held = if parts.iter().any(is_held) { Exit::Found } else { Exit::Done };
     Ok(silent(&unasked).unwrap_or(held))
 }
 
-/// Whether a pending root needs nobody: it waits for its proof, or is worked in portions.
-fn goes_on(reason: &str) -> bool {
-    ["wait", LARGE, PORTIONS, WHOLE].contains(&reason)
+/// Whether pending roots need nobody: they wait for their proof, or are worked in portions, and no database has refused them.
+fn goes_on(held: &ledger::Held) -> bool {
+    let reason = held.reason.as_str();
+    reason == PORTIONS || ["wait", LARGE, WHOLE].contains(&reason) && refusal(reason, &held.detail).is_none()
 }
 
 /// What is shut, each scope once, with the databases that say so.
@@ -104,7 +105,7 @@ fn as_text(group: &str, parts: &[Part]) -> String {
     for Part { name, standing, parked, new } in parts {
         lines.push(format!("database {name}"));
         for held in &standing.pending {
-            let verb = if goes_on(&held.reason) { "wait" } else { "are parked" };
+            let verb = if goes_on(held) { "wait" } else { "are parked" };
             let detail = if held.detail.is_empty() { String::new() } else { format!(": {}", held.detail) };
             lines.push(format!("  {} roots of {} {verb} ({}{detail}), since {}", held.roots, held.entity, held.reason, held.since));
         }

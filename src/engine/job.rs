@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::judge::{self, Judged};
 use super::portion::Found;
 use super::{Authority, Batch, Engine, Report, latch, scope};
-use super::{note, rescue, subjects};
+use super::{note, refused, rescue, subjects};
 use crate::apply;
 use crate::change::TopicPartition;
 use crate::databases::DatabaseId;
@@ -84,6 +84,9 @@ pub(super) async fn run(engine: &Engine, batch: &Batch, authority: Authority<'_>
     job.latched.extend(shut);
     job.latch_truncated();
     let mut judged = judge::judge(&mut job).await?;
+    if let Some(refused) = &batch.refused {
+        refused::park(&mut job, &mut judged, refused).await?;
+    }
     let plan = job.cascade(&mut judged).await?;
     job.copies(&judged.presence).await?;
     job.look_for_latches(&plan).await?;
@@ -111,7 +114,8 @@ impl Job<'_> {
             let database = &self.model.databases.handle(id).database;
             let mut session = database.begin().await?;
             shut.extend(latches(session.as_mut(), group, &self.authority).await?.into_iter().map(|latch| latch.scope));
-            if self.batch.events.is_empty() {
+            // A release has shown no rows of roots that a database refused: the limits count for them.
+            if self.batch.events.is_empty() && !self.is_of_refused() {
                 // What is used up ends the release for what was parked; for what was proven meanwhile the limits count again.
                 let is_parked = self.batch.retries.iter().all(|retry| retry.proven.is_none());
                 let allowed = ledger::allowances(session.as_mut(), database.dialect(), group).await?;
@@ -358,8 +362,16 @@ impl Job<'_> {
         Ok(Bounds { rows_per_event, released, latched, window, scope, is_dry })
     }
 
-    /// A reference over one of its limits is shut (H79, H80).
+    /// Whether a database has refused a root of it before.
+    fn is_of_refused(&self) -> bool {
+        self.batch.retries.iter().any(|retry| super::was_refused(&retry.pending))
+    }
+
+    /// A reference over one of its limits is shut (H79, H80). Not for roots that a database has refused: it may do so again, each time.
     pub(super) fn latch_the_exceeded(&mut self, plan: &Plan) {
+        if self.is_of_refused() {
+            return;
+        }
         for blocked in plan.blocked.values() {
             match blocked {
                 Blocked::RowsPerEvent(edge) => {

@@ -34,6 +34,10 @@ pub(super) async fn judge(job: &mut Job<'_>) -> Result<Judged, Failure> {
         if !matches!(subject.state, State::Beside | State::Undone) {
             subject.state = verdict(job.model, subject, moves, &presence);
         }
+        // What a database refuses would have it refuse what it is looked at beside.
+        if matches!(subject.state, State::Root(_)) && subject.refused.is_some() && !subject.is_called {
+            subject.state = State::Beside;
+        }
         if subject.state == State::Alive {
             job.report.spared += 1;
         }
@@ -237,7 +241,8 @@ impl Judged {
                 self.set(id, State::Waiting);
             }
             if let Some(subject) = self.subject(id) {
-                let pending = pending(job.model, subject, "wait", "the topic has not been read past the look-up yet");
+                let (reason, detail) = subject.waits();
+                let pending = pending(job.model, subject, reason, detail);
                 job.report.waiting.push(Waiting { pending, target: root.target, seen: rows, looked_up_at: end });
             }
         }

@@ -27,11 +27,13 @@ mod judge;
 mod left;
 mod note;
 mod portion;
+mod refused;
 mod rescue;
 mod subjects;
 mod window;
 
 pub use crate::resolve::Counted;
+pub use refused::{REFUSED, Refused, refusal, was_refused};
 pub use window::Sizes;
 
 /// Rows that one transaction takes at the most, unless one root alone has more.
@@ -66,6 +68,8 @@ pub struct Batch {
     pub last: BTreeMap<TopicPartition, String>,
     /// How much of a root is done at once.
     pub extent: Extent,
+    /// A database refuses it: its roots are left pending.
+    pub refused: Option<Refused>,
 }
 
 /// How much of a root is done at once.
@@ -179,6 +183,16 @@ pub struct Report {
     pub not_looked_at: BTreeMap<String, u64>,
     /// Of a portion: how wide the next one is to be.
     pub next_width: usize,
+}
+
+impl Report {
+    /// Whether this parked root waits for its proof, and for nothing else.
+    #[must_use]
+    pub fn is_waiting(&self, parked: &Pending) -> bool {
+        let is_it =
+            |one: &Waiting| (&one.pending.entity, &one.pending.columns, &one.pending.key) == (&parked.entity, &parked.columns, &parked.key);
+        parked.reason == "wait" || self.waiting.iter().any(is_it)
+    }
 }
 
 /// A root that waits (H114).
@@ -315,13 +329,16 @@ impl Engine {
         }
     }
 
-    /// Rows that one parked root may touch, whatever its references: its limit, or what releases allow.
+    /// Rows that one parked root may touch, whatever its references: its limit, or what releases allow. Of one that a database has refused, the limit.
     ///
     /// # Errors
     /// Those of the databases.
     pub async fn rows_allowed(&self, pending: &Pending) -> Result<u64, SinkError> {
         let Some(entity) = self.model.entity_named(&pending.entity) else { return Ok(0) };
         let mut most = self.model.rules.limits.rows_per_event;
+        if was_refused(pending) {
+            return Ok(most);
+        }
         for id in self.model.reach(entity) {
             let database = &self.model.databases.handle(id).database;
             let mut session = database.begin().await?;

@@ -6,6 +6,7 @@ use super::history;
 use super::job::{Failure, Job};
 use super::judge::{self, Judged};
 use super::left;
+use super::refused;
 use super::subjects::{self, State, Subject};
 use super::{Authority, Cascade, CascadeLine, LARGE, Outcome, PORTIONS, WHOLE};
 use crate::apply;
@@ -64,11 +65,17 @@ fn outcomes(job: &mut Job<'_>, judged: &Judged, plan: &Plan) -> Vec<bool> {
 }
 
 fn outcome(job: &Job<'_>, subject: &Subject, id: Option<RootId>, plan: &Plan) -> (Outcome, Option<Pending>) {
-    let park = |reason: &'static str, detail: &str| (Outcome::Parked(reason), Some(judge::pending(job.model, subject, reason, detail)));
+    let park = |reason: &'static str, detail: &str| {
+        let detail = refused::detail(subject, reason, detail);
+        (Outcome::Parked(reason), Some(judge::pending(job.model, subject, reason, &detail)))
+    };
     match &subject.state {
         State::Alive | State::NoRows | State::Beside | State::Undone => (Outcome::NoEffect, None),
         State::Parked(reason, detail) => park(reason, detail),
-        State::Waiting => park("wait", "the topic has not been read past the look-up yet"),
+        State::Waiting => {
+            let (reason, detail) = subject.waits();
+            park(reason, detail)
+        }
         State::Root(_) => {
             if let Some(blocked) = id.and_then(|id| plan.blocked.get(&id)) {
                 let (reason, edge) = why(*blocked);

@@ -74,7 +74,7 @@ fn finished<'j>(job: &Job<'_>, judged: &'j Judged, plan: &Plan) -> BTreeMap<Stri
 }
 
 /// Those of the cascades that have taken rows before, and no more than one transaction can look at. Of the others the report tells.
-async fn attempted(job: &mut Job<'_>, ids: BTreeSet<String>) -> Result<Vec<String>, Failure> {
+pub(super) async fn attempted(job: &mut Job<'_>, ids: BTreeSet<String>) -> Result<Vec<String>, Failure> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

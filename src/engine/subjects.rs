@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::history;
 use super::job::{Failure, Job};
 use super::left::Left;
+use super::{REFUSED, refusal};
 use crate::apply;
 use crate::change::Position;
 use crate::graph::TargetId;
@@ -27,6 +28,8 @@ pub(super) struct Subject {
     pub(super) brought_by: BTreeSet<Position>,
     /// The ledger holds it as pending.
     pub(super) was_pending: bool,
+    /// Why a database refused it when it was tried last.
+    pub(super) refused: Option<String>,
     /// Its turn has come: this batch tells of it or tries it again. Of what is only looked at beside another, its own turn is still to come.
     pub(super) is_called: bool,
     /// The child rows that a proven verdict may touch.
@@ -172,11 +175,17 @@ impl Subject {
             told_at,
             brought_by: BTreeSet::new(),
             was_pending: false,
+            refused: None,
             is_called: true,
             proven: None,
             left: Left::default(),
             state: State::Alive,
         }
+    }
+
+    /// What the ledger says of it while it waits for its proof: reason and detail.
+    pub(super) fn waits(&self) -> (&'static str, &str) {
+        self.refused.as_deref().map_or(("wait", "the topic has not been read past the look-up yet"), |why| (REFUSED, why))
     }
 
     /// The id of its cascade: the same whenever the same record is worked.
@@ -199,6 +208,7 @@ impl Subject {
     fn add(&mut self, model: &Model, pending: &Pending) {
         let entity = model.graph.target(self.target).entity;
         self.brought_by.insert(pending.cause.clone());
+        self.refused = self.refused.take().or_else(|| refusal(&pending.reason, &pending.detail).map(str::to_owned));
         // The record that began it keeps its name: a tombstone of a later batch begins nothing, and an heir finds what an earlier attempt took (H47).
         let cause = &mut self.candidate.cause;
         if pending.cause.partition == cause.partition && pending.cause.offset < cause.offset {
@@ -238,8 +248,8 @@ pub(super) fn homes<'a>(job: &'a mut Job<'_>, target: TargetId) -> Vec<(&'a mut 
 
 /// Roots that the ledger holds as pending keep what was known of them.
 async fn merge_pending(job: &mut Job<'_>, subjects: &mut [Subject]) -> Result<(), Failure> {
-    let fresh = subjects.iter().filter(|subject| !subject.was_pending).map(|subject| (subject.target, subject.key.clone())).collect();
-    let pending = known_pending(job, fresh).await?;
+    let values = subjects.iter().map(|subject| (subject.target, subject.key.clone())).collect();
+    let pending = known_pending(job, values).await?;
     for subject in subjects {
         for pending in pending.get(&(subject.target, subject.key.clone())).into_iter().flatten() {
             subject.add(job.model, pending);

@@ -12,7 +12,8 @@ use super::verdict::{self, Found, Verdict};
 use super::{Change, Scenario, Suite};
 use crate::change::{self, Content, DecodeError, NextOffset, Position, Record, TopicPartition};
 use crate::databases::{DatabaseId, Databases};
-use crate::engine::{Authority, Batch, Engine, Report, Retry, Waiting, WorkError};
+use crate::engine::{Authority, Batch, Engine, Refused, Report, Retry, Waiting, WorkError};
+use crate::error::Disposition;
 use crate::feed::log::{self, Log, Published};
 use crate::graph::TargetId;
 use crate::ledger::{self, Epoch, Owner, Pending};
@@ -244,7 +245,7 @@ impl<'t> Stage<'t> {
                 self.note(report, found);
                 return Ok(());
             }
-            Err(WorkError::TooMany) => {}
+            Err(error) if matches!(error, WorkError::TooMany) || error.disposition() == Disposition::DeadLetter => {}
             Err(error) => return Err(error.into()),
         }
         let positions: BTreeSet<&Position> = batch.events.iter().map(|(at, _)| at).collect();
@@ -259,8 +260,15 @@ impl<'t> Stage<'t> {
         Ok(())
     }
 
-    async fn one(&mut self, batch: Batch, found: &mut Found) -> Result<(), PlayError> {
-        let report = self.engine.work(&batch, Authority::Owner(&self.epochs)).await?;
+    /// One record or root; what a database refuses stays owed, as with a worker.
+    async fn one(&mut self, mut batch: Batch, found: &mut Found) -> Result<(), PlayError> {
+        let report = match self.engine.work(&batch, Authority::Owner(&self.epochs)).await {
+            Err(error) if error.disposition() == Disposition::DeadLetter => {
+                batch.refused = Some(Refused { why: error.to_string(), with_copies: false });
+                self.engine.work(&batch, Authority::Owner(&self.epochs)).await?
+            }
+            done => done?,
+        };
         self.note(report, found);
         Ok(())
     }

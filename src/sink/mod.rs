@@ -126,6 +126,8 @@ pub enum ConstraintKind {
     Unique,
     /// A check, or any other.
     Check,
+    /// What a trigger raises.
+    Trigger,
 }
 
 /// A limit of the rules.
@@ -328,6 +330,7 @@ impl SinkError {
                 Fault::Authentication => "check user, password and database in the url",
                 Fault::Contention | Fault::Resources => "the work is tried again",
                 Fault::ReadOnly => "point the url at the primary",
+                Fault::Constraint(ConstraintKind::Trigger, _) => "a trigger of the target table refuses it; once it does not, it is done",
                 Fault::Constraint(..) => "the target table has a constraint that the event's row does not meet",
                 Fault::Value => "the event's value does not fit the target's column type",
                 Fault::Privilege => "see the grants in the README; row security must not apply to this role",
@@ -371,6 +374,7 @@ mod tests {
             Fault::Constraint(ConstraintKind::ForeignKey, None),
             Fault::Constraint(ConstraintKind::Unique, None),
             Fault::Constraint(ConstraintKind::Check, None),
+            Fault::Constraint(ConstraintKind::Trigger, None),
             Fault::Value,
         ];
         for fault in dead {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres as Driver, Row as _, Transaction};
 
@@ -144,17 +144,17 @@ struct PostgresSession {
 #[async_trait]
 impl Session for PostgresSession {
     async fn query(&mut self, statement: &Statement) -> Result<Vec<Row>, SinkError> {
-        let rows = prepare(statement).fetch_all(&mut *self.transaction).await.map_err(|error| fail(&statement.what, &error))?;
+        let rows = prepare(statement).fetch_all(&mut *self.transaction).await.map_err(|error| fail_within(&statement.what, &error))?;
         rows.iter().map(|row| texts(&statement.what, row)).collect()
     }
 
     async fn execute(&mut self, statement: &Statement) -> Result<u64, SinkError> {
-        let done = prepare(statement).execute(&mut *self.transaction).await.map_err(|error| fail(&statement.what, &error))?;
+        let done = prepare(statement).execute(&mut *self.transaction).await.map_err(|error| fail_within(&statement.what, &error))?;
         Ok(done.rows_affected())
     }
 
     async fn commit(self: Box<Self>) -> Result<(), SinkError> {
-        self.transaction.commit().await.map_err(|error| fail("committing", &error))
+        self.transaction.commit().await.map_err(|error| fail_within("committing", &error))
     }
 
     async fn rollback(self: Box<Self>) {
@@ -207,6 +207,27 @@ fn fault(error: &sqlx::Error) -> (Fault, String) {
         _ => format!("{} (SQLSTATE {code})", database.message()),
     };
     (fault, detail)
+}
+
+/// The same within a transaction, where triggers run: what one raises, or stumbles over, meets the same row each time. It may quote values.
+fn fail_within(what: &str, error: &sqlx::Error) -> SinkError {
+    let told = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    match (fail(what, error), told) {
+        (SinkError::Database { what, fault, .. }, Some(told)) if is_of_trigger(told) => {
+            let place = told.r#where().and_then(|context| context.lines().find(|line| line.starts_with("PL/pgSQL function")));
+            let detail = format!("SQLSTATE {}, {}", told.code(), place.unwrap_or("in a trigger"));
+            let passes = matches!(fault, Fault::Connection | Fault::Contention | Fault::Resources | Fault::ReadOnly);
+            let fault = if passes { fault } else { Fault::Constraint(ConstraintKind::Trigger, None) };
+            SinkError::Database { what, fault, detail }
+        }
+        (other, _) => other,
+    }
+}
+
+/// Classes 09, 27 and P0 are those of triggers and their language; `RAISE` may give any other code.
+fn is_of_trigger(error: &PgDatabaseError) -> bool {
+    let class = error.code().get(..2).unwrap_or_default();
+    ["09", "27", "P0"].contains(&class) || error.routine() == Some("exec_stmt_raise")
 }
 
 fn fail(what: &str, error: &sqlx::Error) -> SinkError {

@@ -239,6 +239,9 @@ impl Session for SqliteSession {
     }
 }
 
+/// What SQLite says of all its foreign keys.
+const FOREIGN_KEY: &str = "FOREIGN KEY constraint failed";
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "sqlx may add errors; those of the client are tried again")]
 fn fault(error: &sqlx::Error) -> (Fault, String) {
     let Some(database) = error.as_database_error() else {
@@ -253,7 +256,10 @@ fn fault(error: &sqlx::Error) -> (Fault, String) {
     // Extended codes carry the primary code in their low byte (sqlite.org/rescode.html).
     let fault = match (code, code & 0xff) {
         (1299, _) => Fault::Constraint(ConstraintKind::NotNull, None),
-        (787 | 1811, _) => Fault::Constraint(ConstraintKind::ForeignKey, None),
+        (787, _) => Fault::Constraint(ConstraintKind::ForeignKey, None),
+        // RESTRICT is a trigger of its own making; what others raise is their text.
+        (1811, _) if database.message() == FOREIGN_KEY => Fault::Constraint(ConstraintKind::ForeignKey, None),
+        (1811, _) => Fault::Constraint(ConstraintKind::Trigger, None),
         (2067 | 1555 | 2579, _) => Fault::Constraint(ConstraintKind::Unique, None),
         (_, 19) => Fault::Constraint(ConstraintKind::Check, None),
         (_, 5 | 6) => Fault::Contention,
@@ -265,8 +271,9 @@ fn fault(error: &sqlx::Error) -> (Fault, String) {
         (_, 1 | 17) => Fault::UnknownObject,
         _ => Fault::Other(code.to_string()),
     };
-    // SQLite's messages name tables and columns, never values.
-    let detail = format!("{} (code {code})", database.message());
+    // SQLite's own messages name tables and columns, never values.
+    let message = if matches!(fault, Fault::Constraint(ConstraintKind::Trigger, _)) { "in a trigger" } else { database.message() };
+    let detail = format!("{message} (code {code})");
     (fault, detail)
 }
 

@@ -64,6 +64,7 @@ pub(super) fn refusal(error: &UndoError) -> Option<&'static str> {
             ConstraintKind::Unique => "another row has its value in a unique column",
             ConstraintKind::NotNull => "a column that must not be NULL was added since",
             ConstraintKind::Check => "a check of the table refuses it",
+            ConstraintKind::Trigger => "a trigger of the table refuses it",
         }),
         SinkError::Database { fault: Fault::Value, .. } => Some("a value of it does not fit its column any more"),
         SinkError::Swallowed { .. } => Some("a trigger or rule of the table swallows it"),
@@ -109,6 +110,7 @@ mod tests {
             (refused(ConstraintKind::Unique), false, Some("unique")),
             (refused(ConstraintKind::NotNull), false, Some("NULL")),
             (refused(ConstraintKind::Check), false, Some("check")),
+            (refused(ConstraintKind::Trigger), false, Some("trigger")),
             (fault(Fault::Value), false, Some("does not fit")),
             (swallowed, false, Some("swallows")),
         ];

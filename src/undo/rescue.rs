@@ -6,7 +6,7 @@ use super::page::Place;
 use super::{OnConflict, Tally};
 use crate::ledger::Archived;
 use crate::model::Model;
-use crate::sink::{Dialect, Fault, Session, SinkError, Statement};
+use crate::sink::{ConstraintKind, Dialect, Fault, Session, SinkError, Statement};
 
 /// Whose rows are put back, and how long what is overwritten would be kept.
 pub(crate) struct Owed<'a> {
@@ -76,14 +76,15 @@ async fn run(session: &mut dyn Session, sql: &'static str) -> Result<(), SinkErr
     session.execute(&Statement::fixed("putting rows back", sql, Vec::new())).await.map(|_| ())
 }
 
+/// Not what a trigger raises: that may be for a while only.
 fn is_refusal(error: &SinkError) -> bool {
-    matches!(error, SinkError::Database { fault: Fault::Constraint(..) | Fault::Value, .. } | SinkError::Swallowed { .. })
+    let is_raised = matches!(error, SinkError::Database { fault: Fault::Constraint(ConstraintKind::Trigger, _), .. });
+    !is_raised && matches!(error, SinkError::Database { fault: Fault::Constraint(..) | Fault::Value, .. } | SinkError::Swallowed { .. })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::ConstraintKind;
 
     #[test]
     fn h47_only_what_the_row_itself_meets_leaves_it_in_the_archive() {
@@ -92,6 +93,7 @@ mod tests {
         assert!(refuses.into_iter().all(|fault| is_refusal(&told(fault))));
         let passes = [Fault::Connection, Fault::Contention, Fault::Resources, Fault::ReadOnly, Fault::Privilege, Fault::UnknownObject];
         assert!(!passes.into_iter().any(|fault| is_refusal(&told(fault))), "it goes back with the next attempt");
+        assert!(!is_refusal(&told(Fault::Constraint(ConstraintKind::Trigger, None))), "it may pass");
         assert!(!is_refusal(&SinkError::Standby));
     }
 }

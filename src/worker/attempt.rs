@@ -11,11 +11,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::part::{self, Part};
 use crate::backoff::Backoff;
 use crate::change::{self, Content, NextOffset, Position, Record, SourcePosition, TopicPartition};
 use crate::databases::DatabaseId;
 use crate::dead_letter::{DeadLetters, Reason};
-use crate::engine::{Authority, Batch, Engine, Extent, Outcome, Report, Retry, WorkError};
+use crate::engine::{Authority, Batch, Engine, Extent, Outcome, REFUSED, Refused, Report, Retry, WorkError};
 use crate::error::{Disposition, chain};
 use crate::ledger::Epoch;
 use crate::model::BindError;
@@ -142,20 +143,15 @@ impl Name {
 /// How often a worker that a person has paused looks whether it may go on.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How many refusals of pending roots that were refused before a batch looks into: the others are tried at another time (H84).
+const REFUSALS: u32 = 64;
+
 /// How often a batch binds its rules anew at once.
 const BOUND_ANEW: u32 = 3;
 
-/// A part of the batch: a run of records, or some retries.
-#[derive(Debug)]
-struct Part {
-    records: Vec<usize>,
-    retries: Vec<Retry>,
-    attempt: NonZeroU32,
-}
-
 /// Works a batch until it is durable or given up.
 pub(crate) async fn work(shared: Shared, prepared: Prepared, name: Name) -> Done {
-    let mut attempts = Attempts { shared, prepared, name, done: Done::default(), pause: None };
+    let mut attempts = Attempts { shared, prepared, name, done: Done::default(), pause: None, refusals: 0 };
     attempts.run().await;
     attempts.done
 }
@@ -167,18 +163,12 @@ struct Attempts {
     done: Done,
     /// The pause that was told last, so that each is told once.
     pause: Option<String>,
+    refusals: u32,
 }
 
 impl Attempts {
     async fn run(&mut self) {
-        let mut parts = VecDeque::new();
-        let retries = std::mem::take(&mut self.prepared.retries);
-        if !retries.is_empty() {
-            parts.push_back(Part { records: Vec::new(), retries, attempt: NonZeroU32::MIN });
-        }
-        if !self.prepared.records.is_empty() {
-            parts.push_back(Part { records: (0..self.prepared.records.len()).collect(), retries: Vec::new(), attempt: NonZeroU32::MIN });
-        }
+        let mut parts = part::parts(std::mem::take(&mut self.prepared.retries), self.prepared.records.len());
         while let Some(mut part) = parts.pop_front() {
             let given_up = self.shared.given_up.borrow().clone();
             let is_open = |partition: &TopicPartition| !given_up.contains(partition) && !self.done.flooded.contains(partition);
@@ -207,13 +197,14 @@ impl Attempts {
     }
 
     fn batch(&self, part: &Part) -> Batch {
-        let mut batch = Batch { retries: part.retries.clone(), extent: self.prepared.extent.clone(), ..Batch::default() };
+        let (extent, refused) = (self.prepared.extent.clone(), part.refused.clone());
+        let mut batch = Batch { retries: part.retries.clone(), extent, refused, ..Batch::default() };
         let mut last: BTreeMap<&TopicPartition, &Record> = BTreeMap::new();
         for index in &part.records {
             let (Some(record), Some(decoded)) = (self.record(*index), self.prepared.decoded.get(*index)) else { continue };
             batch.progress.insert(record.at.partition.clone(), record.at.next());
             last.insert(&record.at.partition, record);
-            let is_dead = matches!(self.done.fates.get(&record.at), Some(Fate::DeadLetter(_)));
+            let is_dead = part.refused.is_none() && matches!(self.done.fates.get(&record.at), Some(Fate::DeadLetter(_)));
             if let (Ok(change::Decoded { content: Content::Events(events), .. }), false) = (decoded, is_dead) {
                 batch.events.extend(events.iter().map(|event| (record.at.clone(), event.clone())));
             }
@@ -261,6 +252,9 @@ impl Attempts {
                 self.done.sources.push((record.at.partition.clone(), source.clone()));
             }
         }
+        if let (Some(Refused { why, .. }), false) = (&part.refused, report.parked.is_empty() || self.name.authority().is_dry()) {
+            tracing::error!(why, roots = report.parked.len(), "roots that a database refuses are pending, and tried again every minute");
+        }
         self.done.reports.push(report);
     }
 
@@ -268,11 +262,13 @@ impl Attempts {
     async fn after(&mut self, error: WorkError, mut part: Part, parts: &mut VecDeque<Part>) -> bool {
         match (&error, error.disposition()) {
             (WorkError::TooMany, _) => {
-                halve(part, parts);
+                part.halve(parts);
                 true
             }
+            (_, Disposition::DeadLetter) if part.is_of_refused() && self.refusals >= REFUSALS => true,
             (_, Disposition::DeadLetter) if part.records.len() + part.retries.len() > 1 => {
-                halve(part, parts);
+                self.refusals += u32::from(part.is_of_refused());
+                part.halve(parts);
                 true
             }
             (WorkError::Sink(cause), Disposition::DeadLetter) => self.isolate(cause, part, parts).await,
@@ -387,10 +383,25 @@ impl Attempts {
     }
 
     /// The one record, or the one retry, that a database refuses.
-    async fn isolate(&mut self, cause: &SinkError, part: Part, parts: &mut VecDeque<Part>) -> bool {
-        if let Some(retry) = part.retries.first() {
+    async fn isolate(&mut self, cause: &SinkError, mut part: Part, parts: &mut VecDeque<Part>) -> bool {
+        if let Some(Retry { pending, .. }) = part.retries.first() {
             // No record of now is to blame; the root stays pending and is tried again later.
-            tracing::error!(error = %cause, entity = retry.pending.entity, cause = %retry.pending.cause, "a pending root is refused by a database");
+            tracing::warn!(error = %cause, entity = pending.entity, cause = %pending.cause, "a pending root is refused by a database");
+            self.refusals += u32::from(part.is_of_refused());
+            let why = cause.to_string();
+            if part.refused.is_none() && (pending.reason.as_str(), &pending.detail) != (REFUSED, &why) {
+                part.refused = Some(Refused { why, with_copies: false });
+                parts.push_front(part);
+            }
+            return true;
+        }
+        if part.refused.is_some() {
+            // Once more without its copies; at last without its events, to move the offset.
+            part.refused_more();
+            if part.refused.is_none() {
+                tracing::error!(error = %cause, "what the record of this dead letter entails is not owed: replay it once it is mended");
+            }
+            parts.push_front(part);
             return true;
         }
         let Some(index) = part.records.first().copied() else { return true };
@@ -413,8 +424,9 @@ impl Attempts {
             return false;
         }
         let at = record.at.clone();
+        part.refused = Some(Refused { why: reason.error.clone(), with_copies: false });
         self.done.fates.insert(at, Fate::DeadLetter(reason));
-        // Once more without its events, to move the offset.
+        // Once more, to move the offset: what it entails stays owed.
         parts.push_front(part);
         true
     }
@@ -438,18 +450,6 @@ impl Attempts {
         self.done.fatal = Some(cause);
         false
     }
-}
-
-fn halve(mut part: Part, parts: &mut VecDeque<Part>) {
-    // Of one record and one retry, each by itself.
-    let records = part.records.split_off(part.records.len().div_ceil(2));
-    let half = if part.records.is_empty() { part.retries.len().div_ceil(2) } else { part.retries.len() / 2 };
-    let retries = part.retries.split_off(half);
-    let attempt = NonZeroU32::MIN;
-    if !records.is_empty() || !retries.is_empty() {
-        parts.push_front(Part { records, retries, attempt });
-    }
-    parts.push_front(Part { attempt, ..part });
 }
 
 /// Sends one dead letter until it is acknowledged; `false` if the stop signal came first.

@@ -31,6 +31,7 @@ mod large;
 pub(crate) mod markers;
 pub(crate) mod outcome;
 mod owned;
+mod part;
 mod take;
 mod waiting;
 pub(crate) mod waitlist;

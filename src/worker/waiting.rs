@@ -11,7 +11,7 @@ use super::{DECISIONS, RETRY_PARKED, Worker, markers, take};
 use crate::change::{self, Record, TopicPartition, TopicSpec};
 use crate::config::NewReferences;
 use crate::databases::DatabaseId;
-use crate::engine::{Engine, Retry, is_large};
+use crate::engine::{Engine, REFUSED, Retry, is_large};
 use crate::error::chain;
 use crate::ledger;
 use crate::newcomers::{self, Newcomers};
@@ -234,8 +234,11 @@ impl Worker<'_> {
         }
         let (large, pending): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_large);
         large.into_iter().for_each(|pending| self.large.load(pending));
-        let waits = |pending: &ledger::Pending| pending.reason == "wait" && self.waitlist.holds(pending);
-        self.retries.extend(pending.into_iter().filter(|pending| !waits(pending)).map(|pending| Retry { pending, proven: None }));
+        let waits = |pending: &ledger::Pending| ["wait", REFUSED].contains(&pending.reason.as_str()) && self.waitlist.holds(pending);
+        // Several databases keep it: the work itself asks all of them.
+        let place = |pending: &ledger::Pending| (pending.entity.clone(), pending.columns.clone(), pending.key.clone());
+        let pending: BTreeMap<_, _> = pending.into_iter().filter(|pending| !waits(pending)).map(|one| (place(&one), one)).collect();
+        self.retries.extend(pending.into_values().map(|pending| Retry { pending, proven: None }));
         let has_more = !rest.is_empty();
         self.pass = has_more.then_some(Pass(rest));
         has_more

@@ -40,6 +40,7 @@ mod parked;
 mod poolers;
 mod proof;
 mod rebalance;
+mod refused;
 mod released;
 mod replay;
 mod rescued;
