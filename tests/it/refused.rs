@@ -309,3 +309,21 @@ async fn h83_what_is_refused_is_told_so_while_it_waits_for_its_proof() {
     retry_pending(&bench).await;
     assert!(bench.lines(VISITS).await.is_empty() && bench.lines(PENDING).await.is_empty());
 }
+
+/// It may be refused each time, so it shuts nothing that others need, and no release lets it go.
+#[tokio::test(flavor = "multi_thread")]
+async fn h83_what_is_refused_shuts_no_reference_by_a_limit() {
+    for (reason, is_shut) in [("refused", false), ("latched", true)] {
+        let rules = format!("{}limits: {{ rows_per_event: 1, rows: {{ count: 100, per: 1h }} }}\n", members(&visit("on_delete: cascade")));
+        let mut bench = Bench::new(&rules, Vec::new()).await;
+        bench.execute("shop", "INSERT INTO visits VALUES (1, 1), (2, 1)").await;
+        let gone = member(&mut bench, "d", (1, 70), 10, &[]);
+        refuse(&bench, &gone).await;
+        bench.execute("shop", &format!("UPDATE entail_pending SET reason = '{reason}', detail = 'a trigger'")).await;
+        let batch = Batch { retries: pending(&bench).await, ..Batch::default() };
+        let report = bench.engine.work(&batch, Authority::Owner(&bench.epochs)).await.expect("works");
+        assert_eq!((report.latched.is_empty(), bench.lines(VISITS).await.len()), (!is_shut, 2), "{reason}");
+        let detail = bench.lines("SELECT reason, detail FROM entail_pending").await.concat();
+        assert!(detail.starts_with("rows-per-event|") && detail.contains("refused before: a trigger") != is_shut, "{detail}");
+    }
+}
