@@ -12,7 +12,8 @@ use crate::support::wait::wait_for;
 use crate::support::worker::{DEADLINE, Shop};
 use crate::support::world::*;
 
-const RULES: &str = "
+/// Orders that go with their customers.
+pub(crate) const RULES: &str = "
 version: 1
 mode: enforce
 entities:

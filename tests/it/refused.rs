@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use entail::change;
 use entail::engine::{Authority, Batch, Refused};
 
+use crate::odd_tables::RULES;
 use crate::support::engine::Bench;
 use crate::support::kafka::Record;
 use crate::support::members::*;
@@ -251,18 +252,10 @@ async fn h84_many_refused_roots_do_not_hold_up_what_is_behind_them() {
 
 #[tokio::test]
 async fn h83_on_sqlite_what_a_trigger_raises_is_told_as_a_refusal_without_its_text() {
-    let rules = "version: 1
-mode: enforce
-entities:
-  - { name: crm.customer, table: customers, key: id, topic: crm.customers }
-  - { name: shop.order, table: orders, key: id }
-references:
-  - { name: order_customer, child: shop.order, columns: customer, parent: crm.customer, on_delete: cascade }
-";
     let tables = "CREATE TABLE orders (id bigint PRIMARY KEY, customer bigint); CREATE INDEX oc ON orders (customer);
         INSERT INTO orders VALUES (10, 1);
         CREATE TRIGGER protect BEFORE DELETE ON orders BEGIN SELECT RAISE(ABORT, 'a secret'); END;";
-    let world = World::new(false, CUSTOMERS, tables, rules).await;
+    let world = World::new(false, CUSTOMERS, tables, RULES).await;
     sql(&world.crm, "DELETE FROM customers WHERE id = 1").await;
     let batch = world.batch(("crm.customers", 0), 1, Some(&delete("crm", "customers", 1)));
     let epochs = epochs(&world).await;
