@@ -91,10 +91,11 @@ impl Edge {
     }
 }
 
-/// A node's place in the order that native keys insist on, children first: by all that do not take their rows along, and where these form a
-/// circle by those alone that refuse.
+/// A node's place in the order that native keys insist on, children first: by all of them; where these form a circle, by those that do not take
+/// their rows along; and where these do, by those alone that refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct NativeRank {
+    points: usize,
     changes: usize,
     refuses: usize,
 }
@@ -148,8 +149,10 @@ impl Graph {
             Self { nodes, targets, edges, ranks: Vec::new(), native_ranks: Vec::new(), reach: Vec::new(), refusing: BTreeSet::new() };
         graph.ranks = graph.ranked(|_| true);
         let at_least = |least| graph.ranked(|edge| edge.native_delete >= Some(least));
-        let both = at_least(NativeDelete::Changes).into_iter().zip(at_least(NativeDelete::Refuses));
-        graph.native_ranks = both.map(|(changes, refuses)| NativeRank { changes, refuses }).collect();
+        let by_least = [NativeDelete::Takes, NativeDelete::Changes, NativeDelete::Refuses].map(at_least);
+        let of = |node: usize| by_least.each_ref().map(|ranks| ranks.get(node).copied().unwrap_or_default());
+        let native_ranks = (0..graph.nodes.len()).map(of).map(|[points, changes, refuses]| NativeRank { points, changes, refuses });
+        graph.native_ranks = native_ranks.collect();
         graph.reach = (0u32..).map(EntityId).zip(&graph.nodes).map(|(entity, _)| graph.reached_from(entity)).collect();
         graph.refusing = graph.edges().filter(|(_, edge)| graph.refuses(edge)).map(|(id, _)| id).collect();
         graph
@@ -239,6 +242,12 @@ impl Graph {
     #[must_use]
     pub fn native_rank(&self, entity: EntityId) -> NativeRank {
         self.native_ranks.get(entity.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// Place in the order in which rows change: children before parents, by all references, and within a circle of these by native keys.
+    #[must_use]
+    pub fn place(&self, entity: EntityId) -> (usize, NativeRank) {
+        (self.rank(entity), self.native_rank(entity))
     }
 
     /// The entities whose rows a change of this entity may touch. Holds the entity itself only if it is on a cycle.

@@ -3,7 +3,6 @@
 //! Rows that are removed have their native followers in the plan; rows that are re-keyed have them here, read and locked before any step. A row may
 //! have a step of its own and follow natively too: then this is how its key after both is known, and what of its step is left to do.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::archive::after;
@@ -29,6 +28,18 @@ type Alike<'a> = (EntityId, Vec<EdgeId>, Vec<&'a String>, &'a BTreeSet<EdgeId>);
 #[derive(Default)]
 pub(super) struct Changes {
     rows: BTreeMap<RowOf, Change>,
+    /// The tables of those that follow.
+    following: BTreeSet<EntityId>,
+    /// What steps on a table look at.
+    looked_at: BTreeMap<EntityId, LookedAt>,
+    /// The tables in which a native key may hide rows from steps.
+    hiding: BTreeSet<EntityId>,
+}
+
+#[derive(Default)]
+struct LookedAt {
+    steps: usize,
+    columns: BTreeSet<String>,
 }
 
 struct Change {
@@ -37,8 +48,10 @@ struct Change {
     columns: BTreeMap<String, Option<String>>,
     /// The native keys by which it follows, with what it held in their columns.
     follows: BTreeMap<EdgeId, Vec<String>>,
-    /// What native keys are sure to write into it.
+    /// What native keys are sure to write into it when its own turn is over.
     natively: BTreeMap<String, Option<String>>,
+    /// The columns in which its own step writes NULL: it points nowhere by them when its parent's turn comes.
+    lets_go: BTreeSet<String>,
     /// The references whose steps are behind it.
     through: BTreeSet<EdgeId>,
     /// It has a step of its own.
@@ -80,38 +93,49 @@ impl Changes {
         steps.into_iter().map(step).collect()
     }
 
-    /// What of a step is left to do: what a native key writes into its rows when their parents' turn comes is not, and could not be before.
-    pub(super) fn left<'s>(&self, step: &'s Step) -> Vec<Cow<'s, Step>> {
-        let StepAction::Update(assignments) = &step.action else { return vec![Cow::Borrowed(step)] };
-        let mut parts: BTreeMap<Vec<bool>, Vec<&StepRow>> = BTreeMap::new();
-        for row in &step.rows {
-            let natively = self.rows.get(&(step.entity, row.key.clone())).map(|change| &change.natively);
-            let is_left = |(column, assignment): &(String, Assignment)| {
-                let written = after(assignment, row);
-                written.is_none() || natively.and_then(|natively| natively.get(column)) != Some(&written)
-            };
-            parts.entry(assignments.iter().map(is_left).collect()).or_default().push(row);
-        }
-        if parts.keys().all(|left| left.iter().all(|left| *left)) {
-            return vec![Cow::Borrowed(step)];
-        }
-        let part = |(left, rows): (Vec<bool>, Vec<&StepRow>)| {
-            let assignments: Vec<_> = assignments.iter().zip(left).filter(|(_, left)| *left).map(|(one, _)| one.clone()).collect();
-            let rows = rows.into_iter().cloned().collect();
-            (!assignments.is_empty())
-                .then(|| Cow::Owned(Step { action: StepAction::Update(assignments), rows, edges: step.edges.clone(), ..*step }))
-        };
-        parts.into_iter().filter_map(part).collect()
+    /// What native keys are sure to write into a row when its own turn is over.
+    pub(super) fn natively(&self, entity: EntityId, key: &Key) -> Option<&BTreeMap<String, Option<String>>> {
+        self.rows.get(&(entity, key.clone())).map(|change| &change.natively)
     }
 
-    fn planned(steps: &[Step]) -> Self {
+    /// Whether a native key gives rows of this table other values.
+    pub(super) fn follow_natively(&self, entity: EntityId) -> bool {
+        self.following.contains(&entity)
+    }
+
+    /// Whether a native key may change what steps on this table look at before all of them are done.
+    pub(super) fn may_hide(&self, entity: EntityId) -> bool {
+        self.hiding.contains(&entity)
+    }
+
+    /// Whether rows of the table of this native key may be hidden from steps of theirs when rows of its parent change. In one table a single step
+    /// changes all of them at once.
+    fn hides(&self, edge: &Edge, parent: EntityId) -> bool {
+        let by = |looked_at: &LookedAt| {
+            (parent != edge.child || looked_at.steps > 1) && edge.columns.iter().any(|column| looked_at.columns.contains(column))
+        };
+        self.looked_at.get(&edge.child).is_some_and(by)
+    }
+
+    fn planned(model: &Model, steps: &[Step]) -> Self {
         let mut changes = Self::default();
         for step in steps {
             let StepAction::Update(assignments) = &step.action else { continue };
+            let table = model.table_if_any(step.entity).map(|bound| &bound.table);
+            let looked_at = changes.looked_at.entry(step.entity).or_default();
+            looked_at.steps += 1;
+            looked_at.columns.extend(model.graph.node(step.entity).key.iter().cloned());
+            let edges = step.edges.iter().map(|edge| model.graph.edge(*edge));
+            looked_at.columns.extend(edges.flat_map(|edge| edge.columns.iter().chain(edge.when.iter().map(|when| &when.column))).cloned());
+            let has_default = |column: &String| table.and_then(|table| table.column(column)).is_some_and(|column| column.default.is_some());
             for row in &step.rows {
                 let columns = assignments.iter().map(|(column, assignment)| (column.clone(), after(assignment, row)));
+                let is_null = |(column, assignment): &&(String, Assignment)| {
+                    after(assignment, row).is_none() && !(*assignment == Assignment::Default && has_default(column))
+                };
+                let lets_go = assignments.iter().filter(is_null).map(|(column, _)| column.clone()).collect();
                 let through = step.edges.iter().copied().collect();
-                let change = Change { columns: columns.collect(), through, is_planned: true, ..Change::new(row.root) };
+                let change = Change { columns: columns.collect(), through, is_planned: true, lets_go, ..Change::new(row.root) };
                 changes.rows.insert((step.entity, row.key.clone()), change);
             }
         }
@@ -121,11 +145,18 @@ impl Changes {
     /// A row follows a parent. Whether that is news, for those that follow the row.
     fn follow(&mut self, row: RowOf, (id, edge): (EdgeId, &Edge), held: &Key, parent: &Parent) -> bool {
         let change = self.rows.entry(row).or_insert_with(|| Change::new(parent.root));
+        if parent.is_later && edge.columns.iter().any(|column| change.lets_go.contains(column)) {
+            return false;
+        }
+        self.following.insert(edge.child);
+        if parent.hides {
+            self.hiding.insert(edge.child);
+        }
         change.through.extend(&parent.through);
         let mut is_news = change.follows.insert(id, held.parts().to_vec()).is_none();
         for (column, after) in edge.columns.iter().zip(&parent.after) {
             let after = if edge.native_update == OnUpdate::Cascade { after.clone() } else { None };
-            if parent.is_first {
+            if parent.is_later {
                 change.natively.insert(column.clone(), after.clone());
             }
             is_news |= change.columns.insert(column.clone(), after.clone()) != Some(after);
@@ -135,10 +166,18 @@ impl Changes {
     }
 }
 
+#[cfg(test)]
+impl Changes {
+    /// Native keys may hide rows of this table, and nothing is known of any.
+    pub(super) fn of_table(entity: EntityId) -> Self {
+        Self { following: BTreeSet::from([entity]), hiding: BTreeSet::from([entity]), ..Self::default() }
+    }
+}
+
 impl Change {
     fn new(root: RootId) -> Self {
-        let (columns, follows, natively, through) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { root, columns, follows, natively, through, is_planned: false, news: 0 }
+        let (columns, follows, natively, through, lets_go) = Default::default();
+        Self { root, columns, follows, natively, lets_go, through, is_planned: false, news: 0 }
     }
 }
 
@@ -147,14 +186,18 @@ struct Parent {
     root: RootId,
     after: Vec<Option<String>>,
     through: BTreeSet<EdgeId>,
-    /// Its table stands above that of the rows that follow: its change does not wait for theirs.
-    is_first: bool,
+    /// Its change comes after all that is done to the rows that follow but their removal.
+    is_later: bool,
+    /// Its change comes before their removal.
+    is_before_removal: bool,
+    /// Its change may hide rows that follow from steps of theirs.
+    hides: bool,
 }
 
 /// What becomes of the rows of these steps, and of those that follow natively: as many as there is room for.
 pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Step], room: &Room) -> Result<Changes, Trouble> {
     let mut left = room.clone();
-    let mut changes = Changes::planned(steps);
+    let mut changes = Changes::planned(model, steps);
     // What goes is archived as it goes.
     let goes: BTreeSet<RowOf> = steps
         .iter()
@@ -186,7 +229,7 @@ pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Ste
                 let row = (edge.child, child);
                 let Some(parent) = parents.get(&held) else { continue };
                 if goes.contains(&row) {
-                    if !parent.is_first && edge.columns.iter().any(|column| key.contains(column)) {
+                    if parent.is_before_removal && edge.columns.iter().any(|column| key.contains(column)) {
                         return Err(blame(is_elsewhere_then().into()));
                     }
                     continue;
@@ -230,14 +273,16 @@ async fn parents(
     let key = &model.graph.node(target.entity).key;
     let parts: Vec<&[String]> = keys.iter().map(Key::parts).collect();
     let images = read(model, sessions, target.entity, (key, &parts), &[key, &target.columns], keys.len()).await?;
-    let is_first = model.graph.rank(edge.child) < model.graph.rank(target.entity);
+    let is_later = model.graph.place(edge.child) < model.graph.place(target.entity);
+    let is_before_removal = model.graph.rank(edge.child) == model.graph.rank(target.entity);
+    let hides = !is_later && changes.hides(edge, target.entity);
     let one = |image| {
         let change = changes.rows.get(&(target.entity, TableRef::key_of(key, &image)?))?;
         let before = TableRef::key_of(&target.columns, &image)?;
         let part = |(column, before): (&String, &String)| change.columns.get(column).cloned().unwrap_or_else(|| Some(before.clone()));
         let after: Vec<Option<String>> = target.columns.iter().zip(before.parts()).map(part).collect();
         let stays = after.iter().zip(before.parts()).all(|(after, before)| after.as_ref() == Some(before));
-        (!stays).then(|| (before, Parent { root: change.root, after, through: change.through.clone(), is_first }))
+        (!stays).then(|| (before, Parent { root: change.root, after, through: change.through.clone(), is_later, is_before_removal, hides }))
     };
     Ok(images.into_iter().filter_map(one).collect())
 }
@@ -278,8 +323,15 @@ mod tests {
         Edge { native_update, ..Edge::native(ITEMS, vec!["order_id".to_owned()]) }
     }
 
-    fn parent(after: &str, is_first: bool) -> Parent {
-        Parent { root: RootId(0), after: vec![Some(after.to_owned())], through: BTreeSet::new(), is_first }
+    fn parent(after: &str, is_later: bool) -> Parent {
+        Parent {
+            root: RootId(0),
+            after: vec![Some(after.to_owned())],
+            through: BTreeSet::new(),
+            is_later,
+            is_before_removal: false,
+            hides: false,
+        }
     }
 
     #[test]
@@ -299,10 +351,10 @@ mod tests {
     }
 
     #[test]
-    fn h64_what_a_native_key_writes_is_known_only_if_it_follows_and_its_parent_goes_first() {
-        let after = |native_update, is_first| {
+    fn h64_what_a_native_key_writes_is_known_only_if_it_follows_and_its_parent_goes_later() {
+        let after = |native_update, is_later| {
             let mut changes = Changes::default();
-            changes.follow((ITEMS, key("7")), (BY, &edge(native_update)), &key("1"), &parent("2", is_first));
+            changes.follow((ITEMS, key("7")), (BY, &edge(native_update)), &key("1"), &parent("2", is_later));
             let change = &changes.rows[&(ITEMS, key("7"))];
             (change.columns["order_id"].clone(), change.natively.get("order_id").cloned(), change.is_planned)
         };

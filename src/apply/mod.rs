@@ -11,7 +11,7 @@ use crate::databases::DatabaseId;
 use crate::graph::EdgeId;
 use crate::ledger;
 use crate::model::{BoundTable, Model};
-use crate::plan::{Assignment, Step, StepAction};
+use crate::plan::{Assignment, Step, StepAction, StepRow};
 use crate::resolve::{Sessions, Trouble, conditions};
 use crate::rules::EntityId;
 use crate::sink::statement::{self, Dialect, Selection, Touched};
@@ -20,11 +20,13 @@ use crate::value::Key;
 
 mod archive;
 mod follow;
+mod parts;
 mod replicas;
 mod room;
 
 pub(crate) use archive::{Archiving, columns_of_shape, shape};
-use archive::{archive, note_after};
+use archive::{after, archive, note_after};
+use follow::Changes;
 pub(crate) use replicas::{CopyWork, copy};
 pub(crate) use room::Room;
 
@@ -64,11 +66,14 @@ async fn apply_in_turn(
         let (bound, dialect, session) = at(model, sessions, step.entity)?;
         archive(model, session, dialect, bound, step, archiving).await.map_err(|error| blame(step, behind, error))?;
     }
-    for step in steps {
-        for left in changes.left(step) {
-            let (bound, dialect, session) = at(model, sessions, step.entity)?;
-            execute(model, session, dialect, bound, &left).await.map_err(|error| blame(step, &step.edges, error))?;
-        }
+    let parts = parts::parts(&model.graph, steps, &changes);
+    for step in &parts.steps {
+        let (bound, dialect, session) = at(model, sessions, step.entity)?;
+        execute(model, session, dialect, bound, step).await.map_err(|error| blame(step, &step.edges, error))?;
+    }
+    for step in &parts.left {
+        let (bound, dialect, session) = at(model, sessions, step.entity)?;
+        is_written(model, session, dialect, bound, step, &changes).await.map_err(|error| blame(step, &step.edges, error))?;
     }
     // A native key may have changed a row behind its own step.
     for (step, behind) in all() {
@@ -174,6 +179,31 @@ async fn execute(model: &Model, session: &mut dyn Session, dialect: Dialect, bou
             agree(statement.what(), step.rows.len(), done)
         }
     }
+}
+
+/// What was left to a native key is there. Where the row's key afterwards is the database's secret, nobody can look.
+async fn is_written(
+    model: &Model,
+    session: &mut dyn Session,
+    dialect: Dialect,
+    bound: &BoundTable,
+    step: &Step,
+    changes: &Changes,
+) -> Result<(), SinkError> {
+    let StepAction::Update(assignments) = &step.action else { return Ok(()) };
+    let key = &model.graph.node(step.entity).key;
+    let beside = || assignments.iter().filter(|(column, _)| !key.contains(column));
+    let by: Vec<String> = key.iter().chain(beside().map(|(column, _)| column)).cloned().collect();
+    let wanted = |row: &StepRow| -> Option<Vec<String>> {
+        let now = changes.key_after(step.entity, key, &row.key)?;
+        now.into_iter().map(Some).chain(beside().map(|(_, assignment)| after(assignment, row))).collect()
+    };
+    let wanted: Vec<Vec<String>> = step.rows.iter().filter_map(wanted).collect();
+    let keys: Vec<&[String]> = wanted.iter().map(Vec::as_slice).collect();
+    let selection = Selection { table: &bound.table, by: &by, keys: &keys, when: &[], read: key, lock: false, limit: keys.len() };
+    let Some(question) = statement::select(dialect, &selection) else { return Ok(()) };
+    let found = session.query(&question).await?.len();
+    if found == keys.len() { Ok(()) } else { Err(swallowed("leaving columns to a native key", keys.len(), found)) }
 }
 
 fn agree(what: &str, planned: usize, done: u64) -> Result<(), SinkError> {

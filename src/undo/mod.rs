@@ -255,7 +255,7 @@ impl<'a> Work<'a> {
         for (entity, node) in graph.nodes() {
             let Some(bound) = self.model.table_if_any(entity) else { continue };
             if self.model.targets().contains(&bound.database) {
-                order.entry(((graph.rank(entity), graph.native_rank(entity)), bound.database)).or_default().push(node.name.clone());
+                order.entry((graph.place(entity), bound.database)).or_default().push(node.name.clone());
             }
         }
         order.into_iter().rev().map(|((_, database), entities)| (database, entities)).collect()

@@ -30,6 +30,7 @@ mod ledger;
 mod live;
 mod masses;
 mod model;
+mod native_order;
 mod native_updates;
 mod newcomers;
 mod odd_tables;

@@ -42,9 +42,7 @@ async fn h64_what_native_keys_change_below_a_key_change_is_archived_and_undone()
         let indexed = format!("{TABLES}CREATE INDEX oc ON orders (customer);");
         let mut world = World::new(postgres, CUSTOMERS, &indexed, RULES).await;
         let before = lines(&world.shop, NOW).await;
-        sql(&world.crm, "UPDATE customers SET id = 7 WHERE id = 1").await;
-        let header = Some(("__debezium.newkey", json!({"id": 7})));
-        world.work("crm.customers", json!({"id": 1}), delete("crm", "customers", 1), header).await;
+        moves(&mut world, 1, 7).await;
         let mut moved = vec![
             "orders 7|1",
             "orders 2|2",
@@ -110,9 +108,7 @@ INSERT INTO signs VALUES (1, 1, 1, 1), (2, 2, 1, 1), (3, 1, 2, 1);
     for postgres in [true, false] {
         let mut world = World::new(postgres, CUSTOMERS, TABLES, RULES).await;
         let before = lines(&world.shop, NOW).await;
-        sql(&world.crm, "UPDATE customers SET id = 7 WHERE id = 1").await;
-        let header = Some(("__debezium.newkey", json!({"id": 7})));
-        world.work("crm.customers", json!({"id": 1}), delete("crm", "customers", 1), header).await;
+        moves(&mut world, 1, 7).await;
         let moved = [
             "lots 2|1",
             "lots 7|1",
@@ -160,9 +156,7 @@ CREATE INDEX lc ON links (customer); CREATE INDEX lu ON links (customer, up);
     let now = "SELECT concat(customer, '|', count(*)) FROM links GROUP BY customer";
     for postgres in [true, false] {
         let mut world = World::new(postgres, CUSTOMERS, &format!("{TABLES}{rows}"), RULES).await;
-        sql(&world.crm, "UPDATE customers SET id = 7 WHERE id = 1").await;
-        let header = Some(("__debezium.newkey", json!({"id": 7})));
-        world.work("crm.customers", json!({"id": 1}), delete("crm", "customers", 1), header).await;
+        moves(&mut world, 1, 7).await;
         assert_eq!(lines(&world.shop, now).await, ["7|100"], "postgres: {postgres}");
         let kept = "SELECT concat(count(*), ' of ', count(DISTINCT row_key), ', ', count(after)) FROM entail_archive";
         assert_eq!(lines(&world.shop, kept).await, ["100 of 100, 100"], "postgres: {postgres}");
@@ -213,12 +207,6 @@ INSERT INTO lines VALUES (1, 1, 1, NULL), (1, 1, 2, 1), (1, 1, 3, 2), (2, 2, 1, 
         let undone = world.undo(root(1), OnConflict::Fail, false).await;
         assert_eq!((undone.left(), lines(&world.shop, now).await), (0, before), "postgres: {postgres}: {:?}", undone.tables);
     }
-}
-
-async fn moves(world: &mut World, from: i64, to: i64) {
-    sql(&world.crm, &format!("UPDATE customers SET id = {to} WHERE id = {from}")).await;
-    let header = Some(("__debezium.newkey", json!({"id": to})));
-    world.work("crm.customers", json!({"id": from}), delete("crm", "customers", from), header).await;
 }
 
 /// The order has two lines, two tags, a note and a mark: seven rows go with one event.

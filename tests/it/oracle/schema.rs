@@ -126,6 +126,9 @@ impl Schema {
         if rng.u8(0..4) == 0 {
             schema.add_thread(rng);
         }
+        if rng.u8(0..4) == 0 {
+            schema.add_tree(rng);
+        }
         if !schema.edges.iter().any(Edge::is_rule) {
             schema.edges[0].declared = Declared::Rule;
         }
@@ -150,10 +153,32 @@ impl Schema {
         self.cascade(rng, place, place).declared = Declared::RuleBesideRefusal;
     }
 
+    /// Groups under groups: a table whose key begins with its owner's points at itself by a native key, and its rows have keepers, too.
+    fn add_tree(&mut self, rng: &mut Rng) {
+        let plain: Vec<usize> = (0..self.tables.len()).filter(|table| self.tables[*table].key == ["id"]).collect();
+        let Some((owner, other)) = rng.choice(&plain).zip(rng.choice(&plain)) else { return };
+        let child = self.add_table_of(rng.usize(0..SERVICES.len()), &["d0", "n"], &["up"]);
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (on_delete, on_update) = (OnDelete::Cascade, OnUpdate::Cascade);
+        let (columns, parent_columns) = (owned(&["d0"]), owned(&["id"]));
+        self.push(rng, Draft { child, columns, parent: *owner, parent_columns, on_delete: on_delete.clone(), on_update });
+        let (columns, parent_columns) = (owned(&["d0", "up"]), owned(&["d0", "n"]));
+        self.push(rng, Draft { child, columns, parent: child, parent_columns, on_delete, on_update });
+        self.edges.last_mut().expect("it was pushed").declared = if rng.bool() { Declared::Native } else { Declared::RuleAndNative };
+        let keeper = if rng.u8(0..3) > 0 { owner } else { other };
+        let kept = self.cascade(rng, child, *keeper);
+        kept.on_delete = if rng.bool() { OnDelete::Cascade } else { OnDelete::SetNull(kept.columns.clone()) };
+    }
+
     fn add_plain_table(&mut self, database: usize) -> usize {
+        self.add_table_of(database, &["id"], &[])
+    }
+
+    fn add_table_of(&mut self, database: usize, key: &[&str], others: &[&str]) -> usize {
         let column = |name: &str, not_null| Column { name: name.to_owned(), not_null, default: None };
-        let columns = vec![column("u", true), column("id", true), column("note", false)];
-        let (name, key) = (format!("t{}", self.tables.len()), vec!["id".to_owned()]);
+        let needed = ["u"].iter().chain(key).map(|name| column(name, true));
+        let columns = needed.chain(others.iter().chain(&["note"]).map(|name| column(name, false))).collect();
+        let (name, key) = (format!("t{}", self.tables.len()), key.iter().map(|part| (*part).to_owned()).collect());
         self.tables.push(Table { name, database, key, columns, coded: false, full: false });
         self.tables.len() - 1
     }

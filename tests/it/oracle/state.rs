@@ -91,7 +91,7 @@ impl State {
         for edge in schema.edges.iter().filter(|edge| edge.child == table) {
             let needed = |name: &String| shape.columns.iter().any(|column| column.name == *name && column.not_null);
             let own: Vec<usize> = (0..edge.columns.len()).filter(|place| edge.columns[*place] != "t").collect();
-            if own.iter().any(|place| needed(&edge.columns[*place])) {
+            if own.iter().all(|place| needed(&edge.columns[*place])) {
                 let shared = |target: &Vec<i64>| {
                     let mut pairs = edge.columns.iter().zip(target);
                     pairs.all(|(column, value)| column != "t" || row.get("t") == Some(&Some(*value)))
@@ -140,13 +140,24 @@ impl State {
         if !edge.is_constraint() && rng.u8(0..3) == 0 {
             targets = vec![edge.columns.iter().map(|column| row.get(column).copied().flatten().unwrap_or(0).max(1)).collect()];
         }
-        let Some(target) = rng.choice(targets) else { return nullable.then(|| nothing(&own)) };
+        let held = Self::held_beside(schema, edge, row);
+        let twice = rng.choice(targets.iter().filter(|target| held.contains(target)).cloned().collect::<Vec<_>>());
+        let Some(target) = twice.filter(|_| rng.bool()).or_else(|| rng.choice(targets)) else { return nullable.then(|| nothing(&own)) };
         let mut new: Row =
             edge.columns.iter().cloned().zip(target.into_iter().map(Some)).filter(|(column, _)| own.contains(column)).collect();
         if nullable && own.len() > 1 && rng.u8(0..6) == 0 {
             new.insert(own[rng.usize(0..own.len())].clone(), None);
         }
         Some(new)
+    }
+
+    /// What the row points at by other references to the same: one event comes to it by both.
+    fn held_beside(schema: &Schema, edge: &Edge, row: &Row) -> Vec<Vec<i64>> {
+        let is_beside = |other: &&Edge| {
+            let there = (other.parent, &other.parent_columns) == (edge.parent, &edge.parent_columns);
+            there && other.child == edge.child && other.columns != edge.columns
+        };
+        schema.edges.iter().filter(is_beside).filter_map(|other| whole(row, &other.columns)).collect()
     }
 
     /// The rows that point at this one by this reference.

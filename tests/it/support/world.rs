@@ -316,6 +316,13 @@ impl World {
     }
 }
 
+/// A customer gets another key, and the first half of the event that tells it is worked.
+pub(crate) async fn moves(world: &mut World, from: i64, to: i64) {
+    sql(&world.crm, &format!("UPDATE customers SET id = {to} WHERE id = {from}")).await;
+    let header = Some(("__debezium.newkey", json!({"id": to})));
+    world.work("crm.customers", json!({"id": from}), delete("crm", "customers", from), header).await;
+}
+
 pub(crate) const CUSTOMERS: &str = "CREATE TABLE customers (id bigint PRIMARY KEY); INSERT INTO customers VALUES (1), (2), (3);";
 
 pub(crate) const THINGS: &str = "
