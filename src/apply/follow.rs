@@ -31,15 +31,11 @@ pub(super) struct Changes {
     /// The tables of those that follow.
     following: BTreeSet<EntityId>,
     /// What steps on a table look at.
-    looked_at: BTreeMap<EntityId, LookedAt>,
+    looked_at: BTreeMap<EntityId, BTreeSet<String>>,
+    /// Columns that have no default but NULL.
+    without_default: BTreeSet<(EntityId, String)>,
     /// The tables in which a native key may hide rows from steps.
     hiding: BTreeSet<EntityId>,
-}
-
-#[derive(Default)]
-struct LookedAt {
-    steps: usize,
-    columns: BTreeSet<String>,
 }
 
 struct Change {
@@ -54,8 +50,10 @@ struct Change {
     lets_go: BTreeSet<String>,
     /// The references whose steps are behind it.
     through: BTreeSet<EdgeId>,
-    /// It has a step of its own.
-    is_planned: bool,
+    /// Its own step, by its place in the plan.
+    step: Option<usize>,
+    /// The steps that change it, or such as it follows.
+    movers: BTreeSet<usize>,
     /// How often something new was heard of it.
     news: u32,
 }
@@ -74,7 +72,7 @@ impl Changes {
     /// The rows without a step of their own, as steps that nobody has to take.
     pub(super) fn followed(&self) -> Vec<Followed> {
         let mut steps: BTreeMap<Alike<'_>, Vec<StepRow>> = BTreeMap::new();
-        for ((entity, key), change) in self.rows.iter().filter(|(_, change)| !change.is_planned) {
+        for ((entity, key), change) in self.rows.iter().filter(|(_, change)| change.step.is_none()) {
             let edges = change.follows.keys().copied().collect();
             let still = change.follows.values().flatten().cloned().collect();
             let (columns, new) = change.columns.iter().map(|(column, after)| (column, after.clone())).unzip();
@@ -108,34 +106,47 @@ impl Changes {
         self.hiding.contains(&entity)
     }
 
-    /// Whether rows of the table of this native key may be hidden from steps of theirs when rows of its parent change. In one table a single step
-    /// changes all of them at once.
-    fn hides(&self, edge: &Edge, parent: EntityId) -> bool {
-        let by = |looked_at: &LookedAt| {
-            (parent != edge.child || looked_at.steps > 1) && edge.columns.iter().any(|column| looked_at.columns.contains(column))
-        };
-        self.looked_at.get(&edge.child).is_some_and(by)
+    /// Whether this is sure to write NULL into rows of the table.
+    pub(super) fn writes_null(&self, entity: EntityId, (column, assignment): &(String, Assignment)) -> bool {
+        match assignment {
+            Assignment::Null => true,
+            Assignment::Default => self.without_default.contains(&(entity, column.clone())),
+            Assignment::Value(_) | Assignment::PerRow(_) => false,
+        }
+    }
+
+    /// Whether steps on the table look at columns of this native key.
+    fn looks_at(&self, edge: &Edge) -> bool {
+        let looked_at = self.looked_at.get(&edge.child);
+        looked_at.is_some_and(|looked_at| edge.columns.iter().any(|column| looked_at.contains(column)))
     }
 
     fn planned(model: &Model, steps: &[Step]) -> Self {
         let mut changes = Self::default();
-        for step in steps {
+        for (number, step) in steps.iter().enumerate() {
             let StepAction::Update(assignments) = &step.action else { continue };
             let table = model.table_if_any(step.entity).map(|bound| &bound.table);
             let looked_at = changes.looked_at.entry(step.entity).or_default();
-            looked_at.steps += 1;
-            looked_at.columns.extend(model.graph.node(step.entity).key.iter().cloned());
+            looked_at.extend(model.graph.node(step.entity).key.iter().cloned());
             let edges = step.edges.iter().map(|edge| model.graph.edge(*edge));
-            looked_at.columns.extend(edges.flat_map(|edge| edge.columns.iter().chain(edge.when.iter().map(|when| &when.column))).cloned());
-            let has_default = |column: &String| table.and_then(|table| table.column(column)).is_some_and(|column| column.default.is_some());
+            looked_at.extend(edges.flat_map(|edge| edge.columns.iter().chain(edge.when.iter().map(|when| &when.column))).cloned());
+            let columns = assignments.iter().map(|(column, _)| column).filter(|column| !has_default(table, column));
+            changes.without_default.extend(columns.map(|column| (step.entity, column.clone())));
             for row in &step.rows {
                 let columns = assignments.iter().map(|(column, assignment)| (column.clone(), after(assignment, row)));
-                let is_null = |(column, assignment): &&(String, Assignment)| {
-                    after(assignment, row).is_none() && !(*assignment == Assignment::Default && has_default(column))
+                let is_null = |one: &&(String, Assignment)| {
+                    changes.writes_null(step.entity, one) || matches!(one.1, Assignment::PerRow(_)) && after(&one.1, row).is_none()
                 };
                 let lets_go = assignments.iter().filter(is_null).map(|(column, _)| column.clone()).collect();
                 let through = step.edges.iter().copied().collect();
-                let change = Change { columns: columns.collect(), through, is_planned: true, lets_go, ..Change::new(row.root) };
+                let change = Change {
+                    columns: columns.collect(),
+                    through,
+                    step: Some(number),
+                    movers: BTreeSet::from([number]),
+                    lets_go,
+                    ..Change::new(row.root)
+                };
                 changes.rows.insert((step.entity, row.key.clone()), change);
             }
         }
@@ -145,15 +156,19 @@ impl Changes {
     /// A row follows a parent. Whether that is news, for those that follow the row.
     fn follow(&mut self, row: RowOf, (id, edge): (EdgeId, &Edge), held: &Key, parent: &Parent) -> bool {
         let change = self.rows.entry(row).or_insert_with(|| Change::new(parent.root));
-        if parent.is_later && edge.columns.iter().any(|column| change.lets_go.contains(column)) {
+        let hides = parent.may_hide && change.step.is_some_and(|own| parent.movers.iter().any(|mover| *mover != own));
+        if hides {
+            self.hiding.insert(edge.child);
+            self.following.insert(edge.child);
+        }
+        if (parent.is_later || hides) && edge.columns.iter().any(|column| change.lets_go.contains(column)) {
             return false;
         }
         self.following.insert(edge.child);
-        if parent.hides {
-            self.hiding.insert(edge.child);
-        }
+        let movers = change.movers.len();
+        change.movers.extend(&parent.movers);
         change.through.extend(&parent.through);
-        let mut is_news = change.follows.insert(id, held.parts().to_vec()).is_none();
+        let mut is_news = change.follows.insert(id, held.parts().to_vec()).is_none() || change.movers.len() > movers;
         for (column, after) in edge.columns.iter().zip(&parent.after) {
             let after = if edge.native_update == OnUpdate::Cascade { after.clone() } else { None };
             if parent.is_later {
@@ -176,8 +191,8 @@ impl Changes {
 
 impl Change {
     fn new(root: RootId) -> Self {
-        let (columns, follows, natively, through, lets_go) = Default::default();
-        Self { root, columns, follows, natively, lets_go, through, is_planned: false, news: 0 }
+        let (columns, follows, natively, through, lets_go, movers) = Default::default();
+        Self { root, columns, follows, natively, lets_go, through, step: None, movers, news: 0 }
     }
 }
 
@@ -191,7 +206,9 @@ struct Parent {
     /// Its change comes before their removal.
     is_before_removal: bool,
     /// Its change may hide rows that follow from steps of theirs.
-    hides: bool,
+    may_hide: bool,
+    /// The steps that change it, or such as it follows.
+    movers: BTreeSet<usize>,
 }
 
 /// What becomes of the rows of these steps, and of those that follow natively: as many as there is room for.
@@ -229,7 +246,7 @@ pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Ste
                 let row = (edge.child, child);
                 let Some(parent) = parents.get(&held) else { continue };
                 if goes.contains(&row) {
-                    if parent.is_before_removal && edge.columns.iter().any(|column| key.contains(column)) {
+                    if parent.is_before_removal && moves_rows(model, edge) {
                         return Err(blame(is_elsewhere_then().into()));
                     }
                     continue;
@@ -245,6 +262,20 @@ pub(super) async fn changes(model: &Model, sessions: &mut Sessions, steps: &[Ste
         }
     }
     Ok(changes)
+}
+
+/// A column whose default is written as NULL has none.
+fn has_default(table: Option<&TableRef>, column: &str) -> bool {
+    let default = table.and_then(|table| table.column(column)).and_then(|column| column.default.as_deref());
+    default.is_some_and(|text| !text.eq_ignore_ascii_case("null"))
+}
+
+/// Whether this native key changes the key of rows that follow by it, or what others follow them by: these may be rows that go, too.
+fn moves_rows(model: &Model, edge: &Edge) -> bool {
+    let is_followed = |target| model.graph.edges_at(target).any(|(_, edge)| edge.follows_natively());
+    let followed = model.graph.targets_of(edge.child).filter(|(target, _)| is_followed(*target));
+    let mut known = model.graph.node(edge.child).key.iter().chain(followed.flat_map(|(_, target)| &target.columns));
+    known.any(|column| edge.columns.contains(column))
 }
 
 /// A row is to go, and before its turn comes a native key gives it another key: it would not be found.
@@ -275,14 +306,15 @@ async fn parents(
     let images = read(model, sessions, target.entity, (key, &parts), &[key, &target.columns], keys.len()).await?;
     let is_later = model.graph.place(edge.child) < model.graph.place(target.entity);
     let is_before_removal = model.graph.rank(edge.child) == model.graph.rank(target.entity);
-    let hides = !is_later && changes.hides(edge, target.entity);
+    let may_hide = !is_later && changes.looks_at(edge);
     let one = |image| {
         let change = changes.rows.get(&(target.entity, TableRef::key_of(key, &image)?))?;
         let before = TableRef::key_of(&target.columns, &image)?;
         let part = |(column, before): (&String, &String)| change.columns.get(column).cloned().unwrap_or_else(|| Some(before.clone()));
         let after: Vec<Option<String>> = target.columns.iter().zip(before.parts()).map(part).collect();
         let stays = after.iter().zip(before.parts()).all(|(after, before)| after.as_ref() == Some(before));
-        (!stays).then(|| (before, Parent { root: change.root, after, through: change.through.clone(), is_later, is_before_removal, hides }))
+        let (through, movers) = (change.through.clone(), change.movers.clone());
+        (!stays).then_some((before, Parent { root: change.root, after, through, movers, is_later, is_before_removal, may_hide }))
     };
     Ok(images.into_iter().filter_map(one).collect())
 }
@@ -330,7 +362,8 @@ mod tests {
             through: BTreeSet::new(),
             is_later,
             is_before_removal: false,
-            hides: false,
+            may_hide: false,
+            movers: BTreeSet::new(),
         }
     }
 
@@ -356,7 +389,7 @@ mod tests {
             let mut changes = Changes::default();
             changes.follow((ITEMS, key("7")), (BY, &edge(native_update)), &key("1"), &parent("2", is_later));
             let change = &changes.rows[&(ITEMS, key("7"))];
-            (change.columns["order_id"].clone(), change.natively.get("order_id").cloned(), change.is_planned)
+            (change.columns["order_id"].clone(), change.natively.get("order_id").cloned(), change.step.is_some())
         };
         let text = || Some("2".to_owned());
         assert_eq!(after(OnUpdate::Cascade, true), (text(), Some(text()), false));

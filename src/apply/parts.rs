@@ -52,7 +52,7 @@ pub(super) fn parts<'s>(graph: &Graph, steps: &'s [Step], changes: &Changes) -> 
             }
             StepAction::Update(assignments) => assignments,
         };
-        let known = if changes.may_hide(step.entity) { known(graph, step, assignments) } else { Known::whole(step, assignments) };
+        let known = if changes.may_hide(step.entity) { known(graph, step, assignments, changes) } else { Known::whole(step, assignments) };
         let (now, then): (Assignments, Assignments) = assignments.iter().cloned().partition(|(column, _)| !known.columns.contains(column));
         if !now.is_empty() {
             let rows = step.rows.clone();
@@ -104,11 +104,11 @@ struct Known {
     edges: Vec<EdgeId>,
 }
 
-fn known(graph: &Graph, step: &Step, assignments: &Assignments) -> Known {
+fn known(graph: &Graph, step: &Step, assignments: &Assignments, changes: &Changes) -> Known {
     let mut columns: BTreeSet<String> = graph.node(step.entity).key.iter().cloned().collect();
     columns.extend(graph.targets_of(step.entity).flat_map(|(_, target)| target.columns.iter().cloned()));
     // A row that lets go of another one does so before: nobody finds it by that.
-    let lets_go = |column: &String| assignments.contains(&(column.clone(), Assignment::Null));
+    let lets_go = |column: &String| assignments.iter().any(|one| one.0 == *column && changes.writes_null(step.entity, one));
     let pointing = graph.edges().filter(|(_, edge)| edge.child == step.entity && edge.is_native());
     columns.extend(pointing.flat_map(|(_, edge)| &edge.columns).filter(|column| !lets_go(column)).cloned());
     loop {

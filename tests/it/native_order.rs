@@ -144,6 +144,35 @@ async fn h64_rows_of_a_tree_let_go_of_their_parents_before_keys_follow() {
     let up = "  - { name: group_up, child: shop.group, columns: up, parent: crm.customer, on_delete: no_action, on_update: set_null }\n";
     let tables = GROUPS.replace("CREATE INDEX gu", "CREATE INDEX gp ON groups (up); CREATE INDEX gu");
     changes((&tables, ""), &format!("{GROUP_RULES}{up}"), now, &then).await;
+    // The column has no default: that is NULL.
+    changes(
+        (&tables.replace("up INTEGER", "up INTEGER DEFAULT NULL"), ""),
+        &format!("{GROUP_RULES}{}", up.replace("set_null", "set_default")),
+        now,
+        &then,
+    )
+    .await;
+}
+
+/// A group whose customer no reference of its own follows lets go of the one above it, and stays where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_a_row_that_lets_go_first_follows_nobody() {
+    let now = "SELECT concat(customer, '|', n, '|', up, '|', keeper) FROM groups ORDER BY 1";
+    let (head, _) = GROUPS.split_once("INSERT").expect("rows");
+    let tables = format!("{head} CREATE INDEX gp ON groups (up); INSERT INTO groups VALUES (1, 1, NULL, NULL, 2), (1, 2, 1, NULL, 3);");
+    let up = "  - { name: group_up, child: shop.group, columns: up, parent: crm.customer, on_delete: no_action, on_update: set_null }\n";
+    let when = GROUP_RULES.replace("columns: customer,", "columns: customer, when: { keeper: 2 },");
+    changes((&tables, ""), &format!("{when}{up}"), now, &["1|2||3", "7|1||2"]).await;
+}
+
+/// Two trees of one customer: in one of them the keeper moves, too, and a check wants both to change at once. SQLite's own key would meet it.
+#[tokio::test(flavor = "multi_thread")]
+async fn h64_a_tree_whose_rows_change_alike_changes_at_once_whatever_happens_to_others() {
+    let now = "SELECT concat(customer, '|', n, '|', up, '|', keeper) FROM groups ORDER BY 1";
+    let (head, _) = GROUPS.split_once("INSERT").expect("rows");
+    let checked = head.replace("PRIMARY KEY (customer, n),", "PRIMARY KEY (customer, n), CHECK (keeper = customer),");
+    let rows = "INSERT INTO groups VALUES (1, 1, NULL, NULL, NULL), (1, 2, 1, NULL, NULL), (1, 4, NULL, NULL, 1), (1, 5, 4, NULL, 1);";
+    changed(true, &format!("{checked}{rows}"), GROUP_RULES, now, &["7|1||", "7|2|1|", "7|4||7", "7|5|4|7"]).await;
 }
 
 const BOXES: &str = "
